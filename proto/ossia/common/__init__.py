@@ -1,0 +1,1 @@
+"""What every process of ossia shares: errors, folders, logs, metrics and the conventions of its gRPC. Knows no part."""

@@ -1,0 +1,18 @@
+"""Where ossia keeps things on this host (XDG base directories)."""
+
+import os
+from pathlib import Path
+
+
+def _xdg(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / default) / "ossia"
+
+
+def cache() -> Path:
+    """What can be made again: default checkpoints."""
+    return _xdg("XDG_CACHE_HOME", ".cache")
+
+
+def state() -> Path:
+    """One folder per running instance: its state file and logs."""
+    return _xdg("XDG_STATE_HOME", ".local/state")
