@@ -1,4 +1,4 @@
-"""JSON logs, one object a line: `time` (RFC 3339, UTC), `level`, `part`, `pid`, `logger`, `message`, and `request_id` where there is one."""
+"""JSON logs, one object a line: `time` (RFC 3339, UTC), `level`, `part`, `pid`, `logger`, `message`; `request_id` if any."""
 
 import logging
 import os

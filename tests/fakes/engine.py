@@ -1,0 +1,293 @@
+"""A scriptable Engine server for tests: real gRPC on a free loopback port, tokens a pure function of (prompt, seed, position).
+
+It steps by itself every `step_s`, or, with `step_s=None`, whenever the test calls `step()`. Each step gives every running
+request one token and every session that has requests one frame. Trouble is set on the instance while it runs.
+"""
+
+import asyncio
+import contextlib
+import zlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+import grpc
+from google.rpc import status_pb2
+from grpc import aio
+from grpc_health.v1 import health_pb2
+from ossia.common import wire
+from ossia.v1 import engine_pb2, engine_pb2_grpc
+
+VOCABULARY = 1000
+STOP_TOKEN = 999
+Generate = Callable[[Sequence[int], int, int], int]
+_epochs = count(1)
+
+
+def token(prompt: Sequence[int], seed: int, position: int) -> int:
+    """The output token at `position`; never STOP_TOKEN."""
+    return zlib.crc32(repr((list(prompt), seed, position)).encode()) % (VOCABULARY - 1)
+
+
+def undisturbed(submit: engine_pb2.Submit, generate: Generate = token, default_length: int = 32) -> list[int]:
+    """The whole output of a request that nothing happens to."""
+    sampling = submit.sampling
+    length = sampling.max_tokens if sampling.HasField("max_tokens") else default_length
+    output: list[int] = []
+    while len(output) < length and not (output and output[-1] in {STOP_TOKEN, *sampling.stop_token_ids}):
+        output.append(generate(submit.prompt, sampling.seed, len(output)))
+    return output
+
+
+@dataclass(eq=False)
+class _Session:
+    frame: engine_pb2.EngineFrame = field(default_factory=engine_pb2.EngineFrame)
+    running: dict[int, "_Request"] = field(default_factory=dict)
+    due: asyncio.Event = field(default_factory=asyncio.Event)
+    broken: bool = False
+
+
+@dataclass(eq=False)
+class _Request:
+    submit: engine_pb2.Submit
+    target: list[int]  # the whole output
+    position: int  # tokens generated
+    sent: int  # tokens sent
+    credit: float  # output index up to which it may send
+
+
+class FakeEngine(engine_pb2_grpc.EngineServicer):
+    """One engine; `async with FakeEngine(...) as engine` serves it at `engine.address`."""
+
+    def __init__(
+        self,
+        *,
+        step_s: float | None = 0.001,
+        generate: Generate = token,
+        default_length: int = 32,
+        model_names: Sequence[str] = ("fake",),
+        cluster_token: str | None = None,
+    ) -> None:
+        self.step_s = step_s
+        self.generate = generate
+        self.default_length = default_length  # of the output, where max_tokens is absent
+        self.model_names = tuple(model_names)
+        self.cluster_token = cluster_token
+        self.epoch = next(_epochs)
+        self.ready = True
+        self.address = ""
+        # What a test may set at any time:
+        self.refusal: status_pb2.Status | None = None  # answers every Submit with this
+        self.mangle: Callable[[engine_pb2.Delta], list[engine_pb2.Delta]] = lambda delta: [delta]  # on its way out
+        self.stalled = False
+        # What a test may look at:
+        self.submits: list[engine_pb2.Submit] = []
+        self.cancels: list[int] = []
+        self.steps = 0
+        self.generated = 0
+        self._sessions: list[_Session] = []
+        self._happened = asyncio.Event()
+        self._stepper: asyncio.Task[None] | None = None
+        self._server: aio.Server | None = None
+
+    # ------------------------------------------------------------ life
+
+    async def start(self, port: int = 0) -> str:
+        """Serves on loopback (port 0: a free one) and returns host:port."""
+        self._server, health = wire.server(self.cluster_token)
+        engine_pb2_grpc.add_EngineServicer_to_server(self, self._server)
+        await health.set("", health_pb2.HealthCheckResponse.SERVING)
+        self.address = wire.bind(self._server, "127.0.0.1", port)
+        await self._server.start()
+        self._stepper = asyncio.create_task(self._run())
+        return self.address
+
+    async def kill(self) -> None:
+        """Closes the port and breaks every stream, as the death of the process does."""
+        if self._stepper is not None and self._server is not None:
+            self._stepper.cancel()
+            self.break_sessions()
+            await self._server.stop(0)
+            await asyncio.gather(self._stepper, return_exceptions=True)
+        self._stepper = self._server = None
+
+    async def __aenter__(self) -> "FakeEngine":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.kill()
+
+    def break_sessions(self) -> None:
+        """Aborts every open Session with UNAVAILABLE; the port stays open."""
+        for session in self._sessions:
+            session.broken = True
+            session.due.set()
+
+    def stall(self) -> None:
+        """Goes on accepting, never steps."""
+        self.stalled = True
+
+    def resume(self) -> None:
+        self.stalled = False
+        self._notify()
+
+    # ------------------------------------------------------------ steps
+
+    def step(self) -> None:
+        """One step: every running request gains a token, every session with requests a frame."""
+        self.steps += 1
+        for session in self._sessions:
+            for request in list(session.running.values()):
+                self._advance(session, request)
+                session.due.set()
+        self._notify()
+
+    def _advance(self, session: _Session, request: _Request) -> None:
+        if request.position < len(request.target):
+            request.position += 1
+            self.generated += 1
+        done = request.position == len(request.target)
+        end = int(min(request.position, request.credit))
+        if end > request.sent or (done and end == request.position):
+            delta = self._delta(request, end)
+            request.sent = end
+            if done and end == request.position:
+                self._finish(request, delta)
+                del session.running[request.submit.rid]
+            session.frame.deltas.extend(self.mangle(delta))
+
+    def _delta(self, request: _Request, end: int) -> engine_pb2.Delta:
+        tokens = request.target[request.sent : end]
+        delta = engine_pb2.Delta(rid=request.submit.rid, first_index=request.sent, tokens=tokens)
+        if request.submit.sampling.HasField("logprobs"):
+            ids = range(request.submit.sampling.logprobs)
+            delta.logprobs.extend(
+                engine_pb2.TokenLogprobs(logprob=-t / 8, top_ids=ids, top_logprobs=[-1.0 - i for i in ids]) for t in tokens
+            )
+        return delta
+
+    def _finish(self, request: _Request, delta: engine_pb2.Delta) -> None:
+        stops = {STOP_TOKEN, *request.submit.sampling.stop_token_ids}
+        stopped = bool(request.target) and request.target[-1] in stops
+        delta.finish = engine_pb2.FINISH_REASON_STOP if stopped else engine_pb2.FINISH_REASON_LENGTH
+        delta.usage.prompt_tokens = len(request.submit.prompt)
+        delta.usage.output_tokens = len(request.target)
+
+    async def _run(self) -> None:
+        while True:
+            if self.step_s is None or self.stalled or not self.running:
+                self._happened.clear()
+                await self._happened.wait()
+            else:
+                await asyncio.sleep(self.step_s)
+                if not self.stalled:
+                    self.step()
+
+    # ------------------------------------------------------------ what tests wait for
+
+    @property
+    def running(self) -> int:
+        """Requests in flight, over all sessions."""
+        return sum(len(session.running) for session in self._sessions)
+
+    @property
+    def sessions(self) -> int:
+        return len(self._sessions)
+
+    async def until(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+        """Returns once `condition()` holds; looks whenever something happened here."""
+        async with asyncio.timeout(timeout_s):
+            while not condition():
+                self._happened.clear()
+                await self._happened.wait()
+
+    def _notify(self) -> None:
+        self._happened.set()
+
+    # ------------------------------------------------------------ the service
+
+    async def Session(
+        self, request_iterator: AsyncIterator[engine_pb2.ClientFrame], context: aio.ServicerContext
+    ) -> AsyncIterator[engine_pb2.EngineFrame]:
+        session = _Session()
+        self._sessions.append(session)
+        self._notify()
+        reader = asyncio.create_task(self._read(session, request_iterator))
+        try:
+            while True:
+                await session.due.wait()
+                session.due.clear()
+                if session.broken:
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "the engine died")
+                frame, session.frame = session.frame, engine_pb2.EngineFrame()
+                frame.epoch, frame.step = self.epoch, self.steps
+                frame.load.CopyFrom(self.load())
+                yield frame
+        finally:
+            reader.cancel()
+            self._sessions.remove(session)
+            self._notify()
+
+    async def _read(self, session: _Session, frames: AsyncIterator[engine_pb2.ClientFrame]) -> None:
+        with contextlib.suppress(aio.BaseError, asyncio.CancelledError):
+            async for frame in frames:
+                for submit in frame.submits:
+                    self._accept(session, submit)
+                for cancel in frame.cancels:
+                    self.cancels.append(cancel.rid)
+                    session.running.pop(cancel.rid, None)
+                for credit in frame.credits:
+                    if request := session.running.get(credit.rid):
+                        request.credit += credit.tokens
+                self._notify()
+
+    def _accept(self, session: _Session, submit: engine_pb2.Submit) -> None:
+        self.submits.append(submit)
+        if self.refusal is not None:
+            session.frame.deltas.append(engine_pb2.Delta(rid=submit.rid, error=self.refusal))
+            session.due.set()
+            return
+        delivered = len(submit.resume.tokens)
+        target = undisturbed(submit, self.generate, self.default_length)
+        credit = delivered + submit.credit_tokens if submit.HasField("credit_tokens") else float("inf")
+        session.running[submit.rid] = _Request(submit, target, delivered, delivered, credit)
+
+    def load(self) -> engine_pb2.Load:
+        return engine_pb2.Load(
+            step=self.steps,
+            running=self.running,
+            kv_tokens_total=1 << 16,
+            step_p99_ms=1000 * (self.step_s or 0),
+            tokens_generated=self.generated,
+        )
+
+    async def Describe(self, request: engine_pb2.DescribeRequest, context: aio.ServicerContext) -> engine_pb2.DescribeResponse:
+        return engine_pb2.DescribeResponse(
+            epoch=self.epoch,
+            model_names=self.model_names,
+            ready=self.ready,
+            max_context=8192,
+            vocab_size=VOCABULARY,
+            stop_token_ids=[STOP_TOKEN],
+            kv_tokens_total=1 << 16,
+            block_size=16,
+            dtype="float32",
+            layout=engine_pb2.Layout(ranks=1, experts="ep"),
+            ranks=[engine_pb2.Rank(rank=0, pid=1, node="fake", metrics_address="127.0.0.1:1")],
+        )
+
+    async def WatchLoad(
+        self, request: engine_pb2.WatchLoadRequest, context: aio.ServicerContext
+    ) -> AsyncIterator[engine_pb2.Load]:
+        yield self.load()
+        while True:
+            step = self.steps
+            await self.until(lambda step=step: self.steps != step, timeout_s=3600)  # type: ignore[misc]
+            yield self.load()
+
+    async def WatchKv(self, request: object, context: aio.ServicerContext) -> None:  # type: ignore[override]
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not in a fake")
+
+    async def Drain(self, request: object, context: aio.ServicerContext) -> None:  # type: ignore[override]
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not in a fake")
