@@ -17,7 +17,7 @@ class ModelConfig:
     vocab_size: int = 201_088
     num_experts_per_tok: int = 4
     sliding_window: int = 128
-    layer_types: tuple[str, ...] = ()  # "sliding_attention" or "full_attention", one a layer
+    layer_types: tuple[str, ...] = ()  # "sliding_attention" or "full_attention", one a layer; none given: alternating
     max_position_embeddings: int = 131_072
     rms_norm_eps: float = 1e-5
     swiglu_limit: float = 7.0
@@ -28,6 +28,11 @@ class ModelConfig:
     rope_truncate: bool = False
     original_max_position_embeddings: int = 4096
     stop_token_ids: tuple[int, ...] = (200_002, 199_999, 200_012)  # generation_config.json's eos_token_id
+
+    def __post_init__(self) -> None:
+        if not self.layer_types:
+            types = ("sliding_attention", "full_attention")
+            object.__setattr__(self, "layer_types", tuple(types[layer % 2] for layer in range(self.num_hidden_layers)))
 
     def is_sliding(self, layer: int) -> bool:
         return self.layer_types[layer] == "sliding_attention"
