@@ -7,8 +7,8 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from cluster.cli import cli
 
+from cluster.cli import cli
 from tests.deploy.helm import binary
 
 ROOT = Path(__file__).parents[2]
