@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ossia.common.errors import UserError
-
 from workers.checkpoint.header import Entry, read_header
 from workers.checkpoint.names import Shape, is_packed, original, tensors
 from workers.checkpoint.settings import read_config, read_json

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from ossia.common.errors import UserError
-
 from workers.model.config import ModelConfig
 
 RELEASED = ModelConfig(num_hidden_layers=24, num_local_experts=32)  # where the defaults of both forms are taken from
