@@ -1,0 +1,94 @@
+"""What a message header says, right or wrong: where its body goes. Pure functions over the header's text.
+
+A header is spelled as a string in which each byte of ordinary tokens is one character (latin-1) and special tokens are
+characters beyond those, so that nothing is lost and no text can pass for a special token.
+"""
+
+import enum
+import re
+from dataclasses import dataclass, replace
+
+START, CHANNEL, CONSTRAIN = "\u2401", "\u2402", "\u2403"
+"""How `<|start|>`, `<|channel|>` and `<|constrain|>` are spelled inside a header."""
+
+_CHANNELS = r"(?:analysis|commentary|final)"
+_ADDRESS = r"[\w.:/-]+"
+_CANONICAL = re.compile(
+    rf"{START}assistant(?: to={_ADDRESS})?{CHANNEL}{_CHANNELS}(?: to={_ADDRESS})?(?: ?{CONSTRAIN}\w+| json| code)? ?", re.ASCII
+)
+_TRUNCATED = re.compile(
+    rf"(?:{START}\s*(?:assistant)?)?(?:\s*to=\s*{_ADDRESS})?(?:\s*{CHANNEL}\s*{_CHANNELS}?)*(?:\s*to=\s*{_ADDRESS})?"
+    rf"(?:\s*{CONSTRAIN}\s*[a-z]*|\s+(?:json|code)\b)?",
+    re.ASCII,
+)
+_RECIPIENT = re.compile(
+    rf"to=\s*([^\s{START}{CHANNEL}{CONSTRAIN}]+)|\b(functions\.[^\s{START}{CHANNEL}{CONSTRAIN}]+)", re.ASCII
+)
+_FOREIGN = re.compile(
+    rf"{START}\s*(?:(?:user|system|developer|tool)\b|(?!\s|assistant).*\bto=assistant\b)", re.ASCII | re.DOTALL
+)
+_NAME = re.compile(_ADDRESS, re.ASCII)
+_MAX_NAME = 256
+_WORDS = ("assistant", "analysis", "commentary", "final", "json", "code", "to=")
+
+
+class Target(enum.Enum):
+    """Where a body goes: to the caller as reasoning, text or a tool's arguments, or nowhere, when another role is played."""
+
+    REASONING = "reasoning"
+    TEXT = "text"
+    CALL = "call"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """`name` is the tool's, for a call. `body` (latin-1) is what stood in the header but belongs to the body."""
+
+    target: Target
+    name: str = ""
+    body: str = ""
+    canonical: bool = False
+
+
+def complete(text: str) -> Header:
+    """Reads a header that `<|message|>` ended, whatever else is in it. The first recipient and the last channel count."""
+    canonical = _CANONICAL.fullmatch(text) is not None and text.count("to=") < 2
+    if _FOREIGN.match(text):
+        return Header(Target.FOREIGN)
+    if name := _tool(text):
+        return Header(Target.CALL, name, canonical=canonical)
+    bare = _RECIPIENT.sub("", text)
+    channels = re.findall(rf"{CHANNEL}\s*({_CHANNELS})", bare) or re.findall(_CHANNELS, bare)
+    target = Target.REASONING if channels and channels[-1] == "analysis" else Target.TEXT
+    return Header(target, canonical=canonical)
+
+
+def truncated(text: str) -> Header:
+    """Reads a header that `<|message|>` did not end: what cannot belong to a header is the beginning of the body."""
+    match = _TRUNCATED.match(text)
+    end = match.end() if match else 0
+    body = re.sub(f"[{START}{CHANNEL}{CONSTRAIN}]", "", text[end:]).lstrip(" ")
+    return replace(complete(text[:end]), body=body, canonical=False)
+
+
+def may_begin(text: str) -> bool:
+    """Whether ordinary text, before any special token, may still turn out to be a header."""
+    *words, last = text.split() or [""]
+    if text[-1:].isspace():
+        words, last = [*words, last], ""
+    return all(word in _WORDS or word.startswith("to=") for word in words if word) and (
+        last.startswith("to=") or any(word.startswith(last) for word in _WORDS)
+    )
+
+
+def _tool(text: str) -> str:
+    """The name of the tool that the header addresses, `functions.` taken off; empty where it addresses none."""
+    for match in _RECIPIENT.finditer(text):
+        address = match[1] or match[2]
+        while address.startswith("functions."):
+            address = address.removeprefix("functions.")
+        name = _NAME.match(address)
+        if name and name[0] not in ("assistant", "user", "all") and len(name[0]) <= _MAX_NAME:
+            return name[0]
+    return ""
