@@ -29,16 +29,12 @@ class Checkpoint:
         """Whether the experts are MXFP4 blocks and scales."""
         return self.contents.packed
 
-    def read(self, name: str, *index: slice, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """One tensor, or the slice `index` of its leading dimensions (steps of 1), contiguous and owned by the caller.
-
-        With `dtype` the numbers are converted piece by piece, so that no second copy of a large tensor ever exists.
-        """
+    def read(self, name: str, *index: slice) -> torch.Tensor:
+        """One tensor, or the slice `index` of its leading dimensions (steps of 1), in its stored dtype; the caller owns it."""
         place = self.contents.places[name]
         ranges = [range(*part.indices(size)) for part, size in zip(index, place.shape, strict=False)]
         ranges += [range(size) for size in place.shape[len(index) :]]
-        stored = DTYPES[place.entry.dtype]
-        result = torch.empty([len(part) for part in ranges], dtype=dtype or stored)
+        result = torch.empty([len(part) for part in ranges], dtype=DTYPES[place.entry.dtype])
         row_bytes = place.item_bytes * math.prod(result.shape[1:])
         rows = max(1, PIECE_BYTES // max(1, row_bytes))
         for start in range(0, len(ranges[0]), rows):

@@ -5,7 +5,11 @@ from typing import Literal
 
 from workers.model.config import ModelConfig
 
+RANKS = (1, 2, 4, 8)  # what a replica may be cut into
 MX_BLOCK = 32  # values that share one scale in MXFP4 (OCP Microscaling Formats specification 1.0)
+
+
+ExpertSplit = Literal["ep", "tp"]
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,23 @@ class Layout:
     """How a replica is cut: W ranks, experts whole (`ep`) or by MX blocks of the intermediate size (`tp`)."""
 
     ranks: int = 1
-    experts: Literal["ep", "tp"] = "ep"
+    experts: ExpertSplit = "ep"
+
+
+def refusal(config: ModelConfig, layout: Layout) -> str | None:
+    """Why this model cannot be cut so: which number does not divide what. None where it can."""
+    ranks, blocks = layout.ranks, config.intermediate_size // MX_BLOCK
+    if ranks not in RANKS:
+        return f"{ranks} ranks: a replica has {', '.join(map(str, RANKS[:-1]))} or {RANKS[-1]}"
+    if config.num_key_value_heads % ranks:
+        return f"{config.num_key_value_heads} key-value heads do not divide by {ranks} ranks"
+    if layout.experts == "ep" and config.num_local_experts % ranks:
+        return f"{config.num_local_experts} experts do not divide by {ranks} ranks"
+    if layout.experts == "tp" and ranks > 1 and config.intermediate_size % MX_BLOCK:
+        return f"intermediate_size {config.intermediate_size} does not divide into blocks of {MX_BLOCK}"
+    if layout.experts == "tp" and blocks < ranks:
+        return f"intermediate_size {config.intermediate_size} has {blocks} blocks of {MX_BLOCK}, fewer than {ranks} ranks"
+    return None
 
 
 def share(total: int, ranks: int, rank: int) -> range:
