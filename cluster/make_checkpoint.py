@@ -9,14 +9,7 @@ from workers.model.layout import MX_BLOCK
 
 DEFAULT_NAME = "ossia-random"
 DEFAULT_VERSION = "1"  # changes with what the default checkpoint holds, so that a stale one is not served
-DEFAULT = ModelConfig(
-    num_hidden_layers=4,
-    num_local_experts=8,
-    hidden_size=128,
-    intermediate_size=256,
-    num_attention_heads=16,
-    num_key_value_heads=8,
-)
+DEFAULT = ModelConfig(4, 8, hidden_size=128, intermediate_size=256, num_attention_heads=16)
 
 
 def make_checkpoint(folder: Path, config: ModelConfig, seed: int, shard_bytes: int | None = None) -> None:
