@@ -1,7 +1,7 @@
 """What one step computes: the arrays a runner needs, in a form that packs into one buffer for the other ranks. No torch."""
 
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,11 @@ class Plan:
         return cls(*(np.zeros(int(f.name in starts), DTYPES.get(f.name, np.dtype(np.int32))) for f in fields(cls)))
 
 
-DTYPES = {"temperatures": np.dtype(np.float32), "top_ps": np.dtype(np.float32), "seeds": np.dtype(np.uint64)}
+DTYPES: dict[str, np.dtype[Any]] = {
+    "temperatures": np.dtype(np.float32),
+    "top_ps": np.dtype(np.float32),
+    "seeds": np.dtype(np.uint64),
+}
 
 
 @dataclass(frozen=True)
