@@ -15,6 +15,7 @@ import grpc
 from google.rpc import status_pb2
 from grpc import aio
 from grpc_health.v1 import health_pb2
+
 from ossia.common import wire
 from ossia.v1 import engine_pb2, engine_pb2_grpc
 
@@ -31,12 +32,33 @@ def token(prompt: Sequence[int], seed: int, position: int) -> int:
 
 def undisturbed(submit: engine_pb2.Submit, generate: Generate = token, default_length: int = 32) -> list[int]:
     """The whole output of a request that nothing happens to."""
-    sampling = submit.sampling
-    length = sampling.max_tokens if sampling.HasField("max_tokens") else default_length
-    output: list[int] = []
-    while len(output) < length and not (output and output[-1] in {STOP_TOKEN, *sampling.stop_token_ids}):
-        output.append(generate(submit.prompt, sampling.seed, len(output)))
-    return output
+    request = _Request(submit, generate, default_length, output=[])
+    while not request.done:
+        request.advance()
+    return request.output
+
+
+@dataclass(eq=False)
+class _Request:
+    submit: engine_pb2.Submit
+    generate: Generate
+    default_length: int
+    output: list[int]  # generated so far, resumed tokens included
+    sent: int = 0  # tokens sent
+    credit: float = float("inf")  # output index up to which it may send
+
+    @property
+    def stopped(self) -> bool:
+        return bool(self.output) and self.output[-1] in {STOP_TOKEN, *self.submit.sampling.stop_token_ids}
+
+    @property
+    def done(self) -> bool:
+        sampling = self.submit.sampling
+        limit = sampling.max_tokens if sampling.HasField("max_tokens") else self.default_length
+        return self.stopped or len(self.output) >= limit
+
+    def advance(self) -> None:
+        self.output.append(self.generate(self.submit.prompt, self.submit.sampling.seed, len(self.output)))
 
 
 @dataclass(eq=False)
@@ -45,15 +67,6 @@ class _Session:
     running: dict[int, "_Request"] = field(default_factory=dict)
     due: asyncio.Event = field(default_factory=asyncio.Event)
     broken: bool = False
-
-
-@dataclass(eq=False)
-class _Request:
-    submit: engine_pb2.Submit
-    target: list[int]  # the whole output
-    position: int  # tokens generated
-    sent: int  # tokens sent
-    credit: float  # output index up to which it may send
 
 
 class FakeEngine(engine_pb2_grpc.EngineServicer):
@@ -144,21 +157,23 @@ class FakeEngine(engine_pb2_grpc.EngineServicer):
         self._notify()
 
     def _advance(self, session: _Session, request: _Request) -> None:
-        if request.position < len(request.target):
-            request.position += 1
+        if not request.done:
+            request.advance()
             self.generated += 1
-        done = request.position == len(request.target)
-        end = int(min(request.position, request.credit))
-        if end > request.sent or (done and end == request.position):
+        end = int(min(len(request.output), request.credit))
+        finished = request.done and end == len(request.output)
+        if end > request.sent or finished:
             delta = self._delta(request, end)
             request.sent = end
-            if done and end == request.position:
-                self._finish(request, delta)
+            if finished:
+                delta.finish = engine_pb2.FINISH_REASON_STOP if request.stopped else engine_pb2.FINISH_REASON_LENGTH
+                delta.usage.prompt_tokens = len(request.submit.prompt)
+                delta.usage.output_tokens = len(request.output)
                 del session.running[request.submit.rid]
             session.frame.deltas.extend(self.mangle(delta))
 
     def _delta(self, request: _Request, end: int) -> engine_pb2.Delta:
-        tokens = request.target[request.sent : end]
+        tokens = request.output[request.sent : end]
         delta = engine_pb2.Delta(rid=request.submit.rid, first_index=request.sent, tokens=tokens)
         if request.submit.sampling.HasField("logprobs"):
             ids = range(request.submit.sampling.logprobs)
@@ -166,13 +181,6 @@ class FakeEngine(engine_pb2_grpc.EngineServicer):
                 engine_pb2.TokenLogprobs(logprob=-t / 8, top_ids=ids, top_logprobs=[-1.0 - i for i in ids]) for t in tokens
             )
         return delta
-
-    def _finish(self, request: _Request, delta: engine_pb2.Delta) -> None:
-        stops = {STOP_TOKEN, *request.submit.sampling.stop_token_ids}
-        stopped = bool(request.target) and request.target[-1] in stops
-        delta.finish = engine_pb2.FINISH_REASON_STOP if stopped else engine_pb2.FINISH_REASON_LENGTH
-        delta.usage.prompt_tokens = len(request.submit.prompt)
-        delta.usage.output_tokens = len(request.target)
 
     async def _run(self) -> None:
         while True:
@@ -248,10 +256,10 @@ class FakeEngine(engine_pb2_grpc.EngineServicer):
             session.frame.deltas.append(engine_pb2.Delta(rid=submit.rid, error=self.refusal))
             session.due.set()
             return
-        delivered = len(submit.resume.tokens)
-        target = undisturbed(submit, self.generate, self.default_length)
-        credit = delivered + submit.credit_tokens if submit.HasField("credit_tokens") else float("inf")
-        session.running[submit.rid] = _Request(submit, target, delivered, delivered, credit)
+        output = list(submit.resume.tokens)
+        credit = len(output) + submit.credit_tokens if submit.HasField("credit_tokens") else float("inf")
+        request = _Request(submit, self.generate, self.default_length, output, len(output), credit)
+        session.running[submit.rid] = request
 
     def load(self) -> engine_pb2.Load:
         return engine_pb2.Load(

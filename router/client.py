@@ -1,0 +1,238 @@
+"""The near side of a Session: one stream to one engine, every request multiplexed over it. One life: it never reconnects."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+
+import grpc
+from grpc import aio
+
+from ossia.common import wire
+from ossia.v1.engine_pb2 import (
+    Cancel,
+    ClientFrame,
+    Credit,
+    Delta,
+    DescribeRequest,
+    DescribeResponse,
+    EngineFrame,
+    Load,
+    Submit,
+)
+from ossia.v1.engine_pb2_grpc import EngineStub
+from router.deltas import ended
+from router.engine import EngineError
+from router.mailbox import Mailbox
+from router.pulse import Pulse
+
+WINDOW = 256  # tokens that an engine may send ahead of the consumer
+MAX_GAPS = 3  # resubmissions of one request after lost tokens
+LATE_S = 1.0  # a timer later than this means that this process slept, not the engine
+
+
+@dataclass(eq=False)
+class _Request:
+    submit: Submit
+    mailbox: Mailbox
+    granted: int  # output index up to which the engine may send
+    consumed: int = 0  # tokens taken by the consumer and not granted anew
+    gaps: int = 0
+
+    @property
+    def due(self) -> bool:
+        """Whether the engine has something to do for it: without credit it may rest."""
+        return self.granted > len(self.mailbox.output)
+
+
+class EngineClient:
+    """An `Engine` at host:port. When its stream breaks (`LOST`) or its steps stand still (`STALLED`), every request on it
+    raises EngineError UNAVAILABLE with that reason once its consumer has taken what had arrived, and `on_trouble` is called.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        token: str | None = None,
+        *,
+        stall_floor_s: float = 10.0,
+        on_trouble: Callable[[EngineError], None] = lambda error: None,
+    ) -> None:
+        self.address = address
+        self.card = DescribeResponse()
+        self.load = Load()
+        self.lost = False
+        self._channel = wire.channel(address, token)
+        self._stub = EngineStub(self._channel)
+        self._stall_floor_s = stall_floor_s
+        self._on_trouble = on_trouble
+        self._pulse = Pulse(stall_floor_s)
+        self._timer: asyncio.TimerHandle | None = None
+        self._rids = count(1)
+        self._live: dict[int, _Request] = {}
+        self._outgoing = ClientFrame()
+        self._unsent = asyncio.Event()
+        self._session: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Asks the engine what it is and opens the session; raises EngineError."""
+        self.card = await self.describe()
+        self._session = asyncio.create_task(self._receive_all())
+
+    async def close(self) -> None:
+        """Ends the session and, with it, every request on the engine."""
+        self._lose("this end closed the session")
+        if self._session is not None:
+            self._session.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._session
+        await self._channel.close()
+
+    async def describe(self) -> DescribeResponse:
+        try:
+            return await self._stub.Describe(DescribeRequest(), timeout=self._stall_floor_s)
+        except aio.AioRpcError as error:
+            refused = error.code() is grpc.StatusCode.UNAUTHENTICATED
+            code = grpc.StatusCode.UNAUTHENTICATED if refused else grpc.StatusCode.UNAVAILABLE
+            raise EngineError(code, f"{self.address}: {error.code().name}: {error.details()}", reason="LOST") from error
+
+    async def generate(self, submit: Submit) -> AsyncGenerator[Delta, None]:
+        request = self._open(submit)
+        try:
+            while True:
+                delta = await request.mailbox.take()
+                yield delta
+                if ended(delta):
+                    return
+                self._consume(request, len(delta.tokens))
+        finally:
+            self._drop(request)
+
+    # ------------------------------------------------------------ outgoing
+
+    def _open(self, submit: Submit) -> _Request:
+        if self.lost:
+            raise EngineError(grpc.StatusCode.UNAVAILABLE, f"{self.address}: no session", reason="LOST")
+        own = Submit()
+        own.CopyFrom(submit)
+        request = _Request(own, Mailbox(submit.resume.tokens), granted=0)
+        self._submit(request)
+        return request
+
+    def _submit(self, request: _Request) -> None:
+        """Puts the request to the engine, under a new rid, from the tokens that it has had so far."""
+        if not any(other.due for other in self._live.values()):
+            self._pulse.restart()
+        output, submit = request.mailbox.output, request.submit
+        submit.rid = next(self._rids)
+        submit.credit_tokens = WINDOW
+        if output:
+            submit.resume.tokens[:] = output
+        request.granted = len(output) + WINDOW
+        request.consumed = 0
+        self._live[submit.rid] = request
+        self._outgoing.submits.append(submit)
+        self._unsent.set()
+        self._arm()
+
+    def _consume(self, request: _Request, tokens: int) -> None:
+        request.consumed += tokens
+        if request.consumed < WINDOW // 2 or request.submit.rid not in self._live:
+            return
+        if not any(other.due for other in self._live.values()):
+            self._pulse.restart()
+        self._outgoing.credits.append(Credit(rid=request.submit.rid, tokens=request.consumed))
+        request.granted += request.consumed
+        request.consumed = 0
+        self._unsent.set()
+        self._arm()
+
+    def _drop(self, request: _Request) -> None:
+        if self._live.pop(request.submit.rid, None) is not None:
+            self._outgoing.cancels.append(Cancel(rid=request.submit.rid))
+            self._unsent.set()
+
+    async def _frames(self) -> AsyncIterator[ClientFrame]:
+        while True:
+            await self._unsent.wait()
+            self._unsent.clear()
+            frame, self._outgoing = self._outgoing, ClientFrame()
+            yield frame
+
+    # ------------------------------------------------------------ incoming
+
+    async def _receive_all(self) -> None:
+        try:
+            async for frame in self._stub.Session(self._frames()):
+                if frame.epoch != self.card.epoch:
+                    return self._lose("another process answers at this address")
+                self._receive(frame)
+        except aio.AioRpcError as error:
+            self._lose(f"{error.code().name}: {error.details()}")
+        finally:
+            self._lose("the session ended")
+
+    def _receive(self, frame: EngineFrame) -> None:
+        if frame.HasField("load"):
+            self.load.CopyFrom(frame.load)
+        self._pulse.beat(frame.step, delivered=bool(frame.deltas))
+        for delta in frame.deltas:
+            if request := self._live.get(delta.rid):
+                self._deliver(request, delta)
+
+    def _deliver(self, request: _Request, delta: Delta) -> None:
+        if delta.HasField("error"):
+            del self._live[delta.rid]
+            request.mailbox.fail(EngineError.from_status(delta.error))
+        elif not request.mailbox.put(delta):
+            self._recover(request)
+        elif ended(delta):
+            del self._live[delta.rid]
+
+    def _recover(self, request: _Request) -> None:
+        """Tokens were lost on the way: asks for them again."""
+        self._drop(request)
+        request.gaps += 1
+        if request.gaps > MAX_GAPS:
+            message = f"{self.address} skipped tokens {request.gaps} times"
+            request.mailbox.fail(EngineError(grpc.StatusCode.UNAVAILABLE, message, reason="GAP"))
+        else:
+            self._submit(request)
+
+    # ------------------------------------------------------------ trouble
+
+    def _arm(self) -> None:
+        if self._timer is None and not self.lost:
+            loop = asyncio.get_running_loop()
+            due = self._pulse.due
+            self._timer = loop.call_at(due, self._check, due)
+
+    def _check(self, planned: float) -> None:
+        """The engine should have stepped by now. The loop's clock and the pulse's are both time.monotonic."""
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        if now - planned > LATE_S:
+            self._pulse.restart()
+        if not any(request.due for request in self._live.values()):
+            return
+        if self._pulse.due > now:
+            self._arm()
+            return
+        error = EngineError(grpc.StatusCode.UNAVAILABLE, f"{self.address} has work and does not step", reason="STALLED")
+        for request in list(self._live.values()):
+            self._drop(request)
+            request.mailbox.fail(error)
+        self._on_trouble(error)
+
+    def _lose(self, why: str) -> None:
+        if self.lost:
+            return
+        self.lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+        error = EngineError(grpc.StatusCode.UNAVAILABLE, f"{self.address}: {why}", reason="LOST")
+        for request in self._live.values():
+            request.mailbox.fail(error)
+        self._live.clear()
+        self._on_trouble(error)

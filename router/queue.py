@@ -1,0 +1,52 @@
+"""Where requests wait while no replica can take them: bounded in number, each with its own deadline."""
+
+import asyncio
+from collections.abc import Callable
+
+import grpc
+
+from router.engine import EngineError
+
+RETRY_AFTER_S = 5.0
+
+
+class Queue:
+    """Holds at most `bound` requests that no replica has seen yet; those that lost their replica come on top and go first."""
+
+    def __init__(self, bound: int, changed: Callable[[int], None] = lambda depth: None) -> None:
+        self._bound = bound
+        self._changed = changed
+        self._waiting: dict[asyncio.Future[None], tuple[bool, int, int]] = {}  # in the order of arrival
+        self._arrivals = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def wait(self, wait_s: float, *, priority: int, resumed: bool) -> None:
+        """Returns when a replica may take the request.
+
+        Raises EngineError RESOURCE_EXHAUSTED (QUEUE_FULL) at once, UNAVAILABLE (NO_REPLICA) after `wait_s` seconds.
+        """
+        if not resumed and len(self._waiting) >= self._bound:
+            message = f"no replica is ready and {self._bound} requests wait already"
+            raise EngineError(grpc.StatusCode.RESOURCE_EXHAUSTED, message, reason="QUEUE_FULL", retry_after_s=RETRY_AFTER_S)
+        turn = asyncio.get_running_loop().create_future()
+        self._arrivals += 1
+        self._waiting[turn] = (not resumed, -priority, self._arrivals)
+        self._changed(len(self._waiting))
+        try:
+            async with asyncio.timeout(wait_s):
+                await turn
+        except TimeoutError:
+            message = f"no replica became ready within {max(wait_s, 0):.0f} s"
+            raise EngineError(grpc.StatusCode.UNAVAILABLE, message, reason="NO_REPLICA", retry_after_s=RETRY_AFTER_S) from None
+        finally:
+            self._waiting.pop(turn, None)
+            self._changed(len(self._waiting))
+
+    def wake(self) -> None:
+        """A replica became ready: everyone goes, those that lost a replica first, then by priority, then by arrival."""
+        for turn in sorted(self._waiting, key=self._waiting.__getitem__):
+            if not turn.done():
+                turn.set_result(None)
+        self._waiting.clear()

@@ -1,0 +1,395 @@
+"""Router over fake engines behind real gRPC: whatever happens to replicas, the consumer sees each token once."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ossia.common import wire
+from ossia.v1.engine_pb2 import Delta, Sampling, Submit
+from ossia.v1.fleet_pb2 import REPLICA_STATE_FAILED, Replica
+from router.engine import EngineError
+from router.fleet import FleetSource
+from router.fleet_static import StaticFleet
+from router.router import Router, RouterOptions
+from tests.fakes.engine import FakeEngine, undisturbed
+from tests.fakes.fleet import FakeFleet, entry
+
+LENGTH = 40
+
+
+def submit(seed: int = 7, max_tokens: int = LENGTH, **fields: object) -> Submit:
+    return Submit(prompt=[1, 2, 3], sampling=Sampling(seed=seed, max_tokens=max_tokens), **fields)  # type: ignore[arg-type]
+
+
+def tokens(deltas: list[Delta]) -> list[int]:
+    return [token for delta in deltas for token in delta.tokens]
+
+
+async def collect(deltas: AsyncIterator[Delta]) -> list[Delta]:
+    """All deltas, checked to be contiguous."""
+    result: list[Delta] = []
+    async for delta in deltas:
+        assert delta.first_index == sum(len(earlier.tokens) for earlier in result)
+        result.append(delta)
+    assert result[-1].WhichOneof("end") == "finish"
+    return result
+
+
+@asynccontextmanager
+async def routed(
+    *engines: FakeEngine, source: FleetSource | None = None, wait: bool = True, **options: float
+) -> AsyncIterator[Router]:
+    """A router over started engines; everything is closed at the end."""
+    for engine in engines:
+        await engine.start()
+    fleet = source or StaticFleet([engine.address for engine in engines])
+    router = Router(fleet, options=RouterOptions(**options), registry=CollectorRegistry())  # type: ignore[arg-type]
+    await router.start()
+    try:
+        if wait:
+            async with asyncio.timeout(10):
+                await router.wait_ready()
+                await asyncio.gather(*(engine.until(lambda engine=engine: engine.sessions == 1) for engine in engines))  # type: ignore[misc]
+        yield router
+    finally:
+        await router.close()
+        for engine in engines:
+            await engine.kill()
+
+
+def busy(*engines: FakeEngine) -> FakeEngine:
+    """The engine that has the request."""
+    (engine,) = [engine for engine in engines if engine.running]
+    return engine
+
+
+async def test_spreads_by_outstanding_tokens() -> None:
+    engines = [FakeEngine(step_s=None), FakeEngine(step_s=None)]
+    async with routed(*engines) as router:
+        running = [asyncio.create_task(collect(router.generate(submit(n)))) for n in range(8)]
+        for engine in engines:
+            await engine.until(lambda engine=engine: engine.running == 4)  # type: ignore[misc]
+            engine.step_s = 0.001
+            engine.resume()
+        assert [tokens(result) for result in await asyncio.gather(*running)] == [undisturbed(submit(n)) for n in range(8)]
+
+
+async def test_a_large_prompt_weighs_more() -> None:
+    engines = [FakeEngine(step_s=None), FakeEngine(step_s=None)]
+    async with routed(*engines) as router:
+        large = asyncio.create_task(collect(router.generate(Submit(prompt=range(900), sampling=Sampling(max_tokens=1)))))
+        await asyncio.wait([large], timeout=0)
+        small = [asyncio.create_task(collect(router.generate(submit(n)))) for n in range(5)]
+        await asyncio.wait([asyncio.create_task(engine.until(lambda e=engine: e.running > 0)) for engine in engines])  # type: ignore[misc]
+        for engine in engines:
+            engine.step_s = 0.001
+            engine.resume()
+        await asyncio.gather(large, *small)
+        assert sorted(len(engine.submits) for engine in engines) == [1, 5]
+
+
+@pytest.mark.parametrize("trouble", ["kill", "break", "stall"])
+async def test_moves_on_when_a_replica_fails(trouble: str) -> None:
+    engines = [FakeEngine(), FakeEngine()]
+    async with routed(*engines, stall_floor_s=0.3) as router:
+        deltas = router.generate(submit(max_tokens=300))
+        got = [await anext(deltas)]
+        victim = busy(*engines)
+        await victim.until(lambda: victim.generated > 20)
+        if trouble == "kill":
+            await victim.kill()
+        elif trouble == "break":
+            victim.break_sessions()
+        else:
+            victim.stall()
+        async for delta in deltas:
+            assert delta.first_index == len(tokens(got))
+            got.append(delta)
+        assert tokens(got) == undisturbed(submit(max_tokens=300))
+        (other,) = [engine for engine in engines if engine is not victim]
+        resumed = list(other.submits[0].resume.tokens)
+        assert len(resumed) >= 20
+        assert resumed == undisturbed(submit(max_tokens=300))[: len(resumed)]
+        assert got[-1].usage.output_tokens == 300
+
+
+async def test_seed_is_set_once_and_kept() -> None:
+    engines = [FakeEngine(), FakeEngine()]
+    async with routed(*engines) as router:
+        deltas = router.generate(Submit(prompt=[5], sampling=Sampling(max_tokens=200)))
+        await anext(deltas)
+        victim = busy(*engines)
+        victim.break_sessions()
+        await collect_rest(deltas)
+        seeds = {s.sampling.seed for engine in engines for s in engine.submits}
+        assert len(seeds) == 1 and seeds.pop() > 0
+
+
+async def collect_rest(deltas: AsyncIterator[Delta]) -> list[int]:
+    return [token async for delta in deltas for token in delta.tokens]
+
+
+@pytest.mark.parametrize("change", ["vanish", "epoch", "failed"])
+async def test_moves_on_when_the_fleet_changes(change: str) -> None:
+    first, second = FakeEngine(), FakeEngine()
+    await first.start()
+    await second.start()
+    fleet = FakeFleet(entry(first, "a"))
+    async with routed(source=fleet) as router:
+        deltas = router.generate(submit(max_tokens=300))
+        got = list((await anext(deltas)).tokens)
+        after = {
+            "vanish": [entry(second, "b")],
+            "epoch": [entry(second, "a", epoch=2)],
+            "failed": [Replica(name="a", epoch=1, state=REPLICA_STATE_FAILED), entry(second, "b")],
+        }
+        fleet.push(*after[change])
+        got += await collect_rest(deltas)
+        assert got == undisturbed(submit(max_tokens=300))
+        assert second.submits[0].resume.tokens == got[: len(second.submits[0].resume.tokens)]
+        await first.until(lambda: first.sessions == 0 and first.running == 0)
+    await first.kill()
+    await second.kill()
+
+
+async def test_same_replica_at_a_new_epoch_is_dialled_anew() -> None:
+    engine = FakeEngine()
+    await engine.start()
+    fleet = FakeFleet(entry(engine, "a"))
+    async with routed(source=fleet) as router:
+        deltas = router.generate(submit(max_tokens=300))
+        got = list((await anext(deltas)).tokens)
+        fleet.push(entry(engine, "a", epoch=2))
+        got += await collect_rest(deltas)
+        assert got == undisturbed(submit(max_tokens=300))
+        assert len(engine.submits) == 2
+    await engine.kill()
+
+
+async def test_replica_that_accepts_but_never_steps() -> None:
+    dead, alive = FakeEngine(), FakeEngine()
+    dead.stall()
+    async with routed(dead, alive, stall_floor_s=0.2) as router:
+        results = await asyncio.gather(*(collect(router.generate(submit(n))) for n in range(6)))
+        assert [tokens(result) for result in results] == [undisturbed(submit(n)) for n in range(6)]
+        assert len(dead.submits) >= 3  # it was believed until it stalled
+        believed = len([s for s in dead.submits if s.prompt == [1, 2, 3]])
+        await asyncio.gather(*(collect(router.generate(submit(n))) for n in range(6)))
+        assert len([s for s in dead.submits if s.prompt == [1, 2, 3]]) == believed  # and left alone since
+        dead.resume()
+        await dead.until(lambda: dead.generated > 0)  # the probe
+        async with asyncio.timeout(10):
+            while len([s for s in dead.submits if s.prompt == [1, 2, 3]]) == believed:
+                await asyncio.gather(*(collect(router.generate(submit(n))) for n in range(2)))
+
+
+async def test_replica_comes_back_at_its_address() -> None:
+    engine = FakeEngine()
+    async with routed(engine) as router:
+        await engine.kill()
+        await router.wait_ready(False)
+        request = asyncio.create_task(collect(router.generate(submit())))
+        again = FakeEngine()
+        await again.start(int(engine.address.rpartition(":")[2]))
+        assert tokens(await request) == undisturbed(submit())
+        await again.kill()
+
+
+async def test_engine_that_has_not_generated_gets_nothing() -> None:
+    engine = FakeEngine()
+    engine.ready = False
+    async with routed(engine, wait=False) as router:
+        request = asyncio.create_task(collect(router.generate(submit())))
+        await asyncio.sleep(0.3)  # a few attempts
+        assert not router.ready and not engine.submits
+        engine.ready = True
+        await request
+        assert router.ready
+
+
+async def test_queue_deadline() -> None:
+    async with routed(source=FakeFleet(), wait=False, queue_wait_s=0.1) as router:
+        with pytest.raises(EngineError) as caught:
+            await collect(router.generate(submit()))
+        assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_REPLICA")
+        assert caught.value.retry_after_s
+
+
+async def test_queue_heeds_the_requests_own_deadline() -> None:
+    async with routed(source=FakeFleet(), wait=False) as router:
+        begun = time.monotonic()
+        with pytest.raises(EngineError) as caught:
+            await collect(router.generate(submit(deadline_unix_ms=int(time.time() * 1000) + 100)))
+        assert caught.value.reason == "NO_REPLICA"
+        assert time.monotonic() - begun < 5
+
+
+async def test_queue_bound() -> None:
+    fleet = FakeFleet()
+    async with FakeEngine() as engine, routed(source=fleet, wait=False, queue_bound=2) as router:
+        waiting = [asyncio.create_task(collect(router.generate(submit(n)))) for n in range(2)]
+        await asyncio.wait(waiting, timeout=0.01)
+        with pytest.raises(EngineError) as caught:
+            await collect(router.generate(submit()))
+        assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+        assert caught.value.retry_after_s
+        assert router.load().waiting == 2
+        fleet.push(entry(engine))
+        assert [tokens(result) for result in await asyncio.gather(*waiting)] == [undisturbed(submit(n)) for n in range(2)]
+
+
+async def test_queue_goes_by_priority() -> None:
+    fleet = FakeFleet()
+    async with FakeEngine() as engine, routed(source=fleet, wait=False) as router:
+        waiting = [asyncio.create_task(collect(router.generate(submit(n, priority=n)))) for n in (1, 3, 2)]
+        await asyncio.wait(waiting, timeout=0.01)
+        fleet.push(entry(engine))
+        await asyncio.gather(*waiting)
+        assert [s.priority for s in engine.submits] == [3, 2, 1]
+
+
+async def test_stream_survives_a_time_without_replicas() -> None:
+    first, second = FakeEngine(), FakeEngine()
+    await second.start()
+    await first.start()
+    fleet = FakeFleet(entry(first))
+    async with routed(source=fleet) as router:
+        deltas = router.generate(submit(max_tokens=200))
+        got = list((await anext(deltas)).tokens)
+        rest = asyncio.create_task(collect_rest(deltas))
+        await first.kill()
+        await router.wait_ready(False)
+        fleet.push(entry(second))
+        assert got + await rest == undisturbed(submit(max_tokens=200))
+    await second.kill()
+
+
+async def test_poison_request_is_given_up() -> None:
+    engines = [FakeEngine(), FakeEngine()]
+    for engine in engines:
+        engine.mangle = lambda delta, engine=engine: (engine.break_sessions(), [])[1]  # type: ignore[misc]
+    async with routed(*engines, max_resumptions=3) as router:
+        with pytest.raises(EngineError) as caught:
+            await collect(router.generate(submit()))
+        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+        assert sum(len(engine.submits) for engine in engines) == 4
+
+
+async def test_full_replica_sends_to_others() -> None:
+    full, free = FakeEngine(), FakeEngine()
+    full.refusal = wire.status(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", reason="QUEUE_FULL", retry_after_s=3)
+    async with routed(full, free) as router:
+        for n in range(4):
+            assert tokens(await collect(router.generate(submit(n)))) == undisturbed(submit(n))
+        free.refusal = full.refusal
+        with pytest.raises(EngineError) as caught:
+            await collect(router.generate(submit()))
+        assert (caught.value.code, caught.value.retry_after_s) == (grpc.StatusCode.RESOURCE_EXHAUSTED, 3)
+
+
+async def test_bad_request_is_not_retried() -> None:
+    engines = [FakeEngine(), FakeEngine()]
+    for engine in engines:
+        engine.refusal = wire.status(grpc.StatusCode.INVALID_ARGUMENT, "no", field="prompt")
+    async with routed(*engines) as router:
+        with pytest.raises(EngineError) as caught:
+            await collect(router.generate(submit()))
+        assert (caught.value.code, caught.value.field) == (grpc.StatusCode.INVALID_ARGUMENT, "prompt")
+        assert sum(len(engine.submits) for engine in engines) == 1
+
+
+async def test_unavailable_replica_is_left_alone_until_it_generates() -> None:
+    draining, other = FakeEngine(), FakeEngine()
+    draining.refusal = wire.status(grpc.StatusCode.UNAVAILABLE, "draining")
+    async with routed(draining, other) as router:
+        results = await asyncio.gather(*(collect(router.generate(submit(n))) for n in range(10)))
+        assert [tokens(result) for result in results] == [undisturbed(submit(n)) for n in range(10)]
+        draining.refusal = None
+        await draining.until(lambda: draining.generated > 0)
+
+
+async def test_closing_frees_the_replica() -> None:
+    engine = FakeEngine()
+    async with routed(engine) as router:
+        deltas = router.generate(submit(max_tokens=100_000))
+        await anext(deltas)
+        await deltas.aclose()
+        await engine.until(lambda: engine.running == 0 and len(engine.cancels) == 1)
+        assert all(replica.outstanding.tokens == 0 for replica in router._replicas.values())
+
+
+async def test_cancelled_while_queued_leaves_the_queue() -> None:
+    async with routed(source=FakeFleet(), wait=False) as router:
+        request = asyncio.create_task(collect(router.generate(submit())))
+        await asyncio.wait([request], timeout=0.01)
+        assert router.load().waiting == 1
+        request.cancel()
+        await asyncio.wait([request])
+        assert router.load().waiting == 0
+
+
+async def test_logprobs_survive_a_resumption() -> None:
+    engines = [FakeEngine(), FakeEngine()]
+    async with routed(*engines) as router:
+        request = submit(max_tokens=200)
+        request.sampling.logprobs = 1
+        deltas = router.generate(request)
+        got = [await anext(deltas)]
+        busy(*engines).break_sessions()
+        got += [delta async for delta in deltas]
+        assert [p.logprob for d in got for p in d.logprobs] == [-t / 8 for t in undisturbed(request)]
+
+
+async def test_slow_consumer_gets_merged_deltas() -> None:
+    engine = FakeEngine()
+    async with routed(engine) as router:
+        deltas = router.generate(submit(max_tokens=100))
+        got = [await anext(deltas)]
+        await engine.until(lambda: engine.generated == 100)
+        got += [delta async for delta in deltas]
+        assert tokens(got) == undisturbed(submit(max_tokens=100))
+        assert len(got) <= 4
+
+
+async def test_describe_and_views() -> None:
+    engines = [FakeEngine(), FakeEngine()]
+    async with routed(*engines) as router:
+        card = await router.describe()
+        assert card.ready and card.model_names == ["fake"]
+        assert card.epoch not in {engine.epoch for engine in engines}
+        assert len(card.ranks) == 2
+        assert [len(replica.ranks) for replica in router.replicas()] == [1, 1]
+        assert router.processes() == []
+
+
+async def test_describe_before_any_answer() -> None:
+    async with routed(source=FakeFleet(), wait=False) as router:
+        with pytest.raises(EngineError) as caught:
+            await router.describe()
+        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_metrics() -> None:
+    registry = CollectorRegistry()
+    async with FakeEngine() as engine, FakeEngine() as other:
+        router = Router(StaticFleet([engine.address, other.address]), registry=registry)
+        await router.start()
+        await router.wait_ready()
+        deltas = router.generate(submit(max_tokens=200))
+        await anext(deltas)
+        busy(engine, other).break_sessions()
+        await collect_rest(deltas)
+        value: Callable[..., float | None] = registry.get_sample_value
+        assert value("ossia_router_requests_total", {"outcome": "length"}) == 1
+        assert value("ossia_router_prompt_tokens_total") == 3
+        assert value("ossia_router_output_tokens_total") == 200
+        assert value("ossia_router_resumed_requests_total") == 1
+        assert value("ossia_router_time_to_first_token_seconds_count") == 1
+        assert value("ossia_router_replica_outstanding_tokens", {"replica": engine.address}) == 0
+        await router.close()
+        assert value("ossia_router_replica_state", {"replica": engine.address, "state": "ready"}) is None
