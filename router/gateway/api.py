@@ -1,0 +1,118 @@
+"""The endpoints under /v1: read, check, render, and hand the request to the engine."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ossia.v1 import engine_pb2
+from router.engine import Engine
+from router.gateway.chat import ChatAnswer
+from router.gateway.completions import CompletionAnswer
+from router.gateway.errors import ApiError, context_length_exceeded, invalid
+from router.gateway.generation import Source
+from router.gateway.metrics import Metrics
+from router.gateway.models import Models
+from router.gateway.schema_chat import Assistant, ChatBody, MessageBody, ToolResult, text
+from router.gateway.schema_completions import CompletionBody, Prompt
+from router.gateway.sse import EventStream, Whole
+from router.harmony.render import render
+from router.harmony.types import Effort, HarmonyError, Message, Tool, ToolCall
+from router.harmony.vocabulary import encode
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an operator may choose about the API. Seconds and bytes."""
+
+    served_model_names: tuple[str, ...] = ()  # empty: the names that the engine says
+    default_effort: Effort = "medium"
+    max_body_bytes: int = 32 << 20
+    admission_s: float = 10.0
+    ping_s: float = 10.0
+
+
+class Api:
+    """Every method is an endpoint; each raises ApiError for whatever is not a 200."""
+
+    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._metrics = metrics
+        self._models = Models(engine, settings.served_model_names)
+
+    async def chat(self, request: Request) -> Response:
+        body = ChatBody.parse(await self._read(request))
+        body.check()
+        card = await self._models.resolve(body.model)
+        prompt = _render(body, self._settings.default_effort)
+        _check(prompt, card, "messages")
+        return self._answer(request, ChatAnswer(self._source(request), body, prompt, card), body.stream)
+
+    async def completions(self, request: Request) -> Response:
+        body = CompletionBody.parse(await self._read(request))
+        body.check()
+        card = await self._models.resolve(body.model)
+        prompts = [_tokens(prompt) for prompt in body.prompts]
+        for prompt in prompts:
+            _check(prompt, card, "prompt")
+        return self._answer(request, CompletionAnswer(self._source(request), body, prompts, card), body.stream)
+
+    async def models(self, request: Request) -> Response:
+        return JSONResponse(await self._models.listing())
+
+    async def model(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        await self._models.resolve(name)
+        return JSONResponse(self._models.entry(name))
+
+    async def _read(self, request: Request) -> bytes:
+        most = self._settings.max_body_bytes
+        raw = bytearray()
+        async for part in request.stream():
+            raw += part
+            if len(raw) > most:
+                message = f"the body is larger than {most} bytes"
+                raise ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, code="request_too_large")
+        return bytes(raw)
+
+    def _source(self, request: Request) -> Source:
+        return Source(self._engine, self._metrics, request.state.request_id, request.state.traceparent)
+
+    def _answer(self, request: Request, answer: ChatAnswer | CompletionAnswer, stream: bool | None) -> Response:
+        request.state.answer = answer  # its usage goes into the log
+        if stream:
+            return EventStream(answer.chunks(), self._settings.admission_s, self._settings.ping_s)
+        return Whole(answer.whole())
+
+
+def _render(body: ChatBody, default_effort: Effort) -> list[int]:
+    messages = [_message(message) for message in body.messages]
+    tools = [Tool(tool.function.name, tool.function.description, tool.function.parameters) for tool in body.offered]
+    try:
+        return render(messages, tools, body.effort(default_effort), datetime.now(UTC).date())
+    except HarmonyError as error:
+        raise invalid(str(error), error.field) from None
+
+
+def _message(message: MessageBody) -> Message:
+    content = text(message.content)
+    if isinstance(message, Assistant):
+        calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ())
+        return Message("assistant", content, tool_calls=calls, reasoning=message.reasoning or message.reasoning_content)
+    if isinstance(message, ToolResult):
+        return Message("tool", content, tool_call_id=message.tool_call_id)
+    return Message(message.role, content)
+
+
+def _tokens(prompt: Prompt) -> list[int]:
+    return encode(prompt) if isinstance(prompt, str) else prompt
+
+
+def _check(prompt: list[int], card: engine_pb2.DescribeResponse, param: str) -> None:
+    if len(prompt) >= card.max_context:
+        raise context_length_exceeded(len(prompt), card.max_context, param)
+    if min(prompt) < 0 or max(prompt) >= card.vocab_size:
+        raise invalid(f"token ids are expected from 0 to {card.vocab_size - 1}", param)

@@ -1,0 +1,65 @@
+"""The ASGI application: routes, and errors in OpenAI's shape for what no route took."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from http import HTTPStatus
+
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from router.engine import Engine
+from router.gateway.api import Api, Settings
+from router.gateway.entry import Admission, Entry
+from router.gateway.errors import ApiError
+from router.gateway.health import Health, Target, engine_readiness
+from router.gateway.metrics import Metrics
+
+
+def create_app(
+    engine: Engine,
+    settings: Settings | None = None,
+    registry: CollectorRegistry | None = None,
+    unready: Callable[[], Awaitable[str | None]] | None = None,
+    targets: Callable[[], Iterable[Target]] = tuple,
+) -> Starlette:
+    """The gateway in front of this engine; its `state.admission` closes it.
+
+    `registry` is what /metrics shows (a new one if None), `unready` says why /ready should fail (if None, the engine is asked),
+    `targets` what /metrics/targets lists.
+    """
+    metrics = Metrics(registry or CollectorRegistry())
+    admission = Admission(metrics)
+    api = Api(engine, settings or Settings(), metrics)
+    health = Health(metrics.registry, admission, unready or engine_readiness(engine), targets)
+    app = Starlette(
+        routes=[
+            Route("/v1/chat/completions", api.chat, methods=["POST"]),
+            Route("/v1/completions", api.completions, methods=["POST"]),
+            Route("/v1/models", api.models),
+            Route("/v1/models/{name:path}", api.model),
+            Route("/health", health.health),
+            Route("/ready", health.ready),
+            Route("/metrics", health.metrics),
+            Route("/metrics/targets", health.targets),
+        ],
+        middleware=[Middleware(Entry, metrics=metrics, admission=admission)],
+        exception_handlers={HTTPException: _no_route},
+    )
+    app.router.redirect_slashes = False
+    app.state.admission = admission
+    return app
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        message, code = f"{request.method} is not allowed on {request.url.path}", "method_not_allowed"
+    else:
+        message, code = f"unknown path: {request.method} {request.url.path}", "unknown_url"
+    response = ApiError(error.status_code, message, code=code).response()
+    response.headers.update(error.headers or {})
+    return response

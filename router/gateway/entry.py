@@ -1,0 +1,124 @@
+"""What surrounds every request: its id, its count and time, its line in the log, and the last catch of our own bugs."""
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from router.gateway.errors import ApiError, ClientGone, internal
+from router.gateway.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+CLIENT_GONE = 499  # nginx's number; never sent
+
+
+class Admission:
+    """Whether requests are let in, and how many are inside."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._gauge = metrics.in_flight
+        self._count = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.closed = False
+
+    def close(self) -> None:
+        """Refuses requests from now on."""
+        self.closed = True
+
+    async def drained(self) -> None:
+        """Returns when no request is inside."""
+        await self._idle.wait()
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Raises ApiError (503) once closed."""
+        if self.closed:
+            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "the gateway is shutting down; try again", code="unavailable")
+        self._count += 1
+        self._idle.clear()
+        with self._gauge.track_inprogress():
+            try:
+                yield
+            finally:
+                self._count -= 1
+                if not self._count:
+                    self._idle.set()
+
+
+class Entry:
+    """The outermost layer of the application (ASGI)."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, admission: Admission) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        passage = _Passage(scope, send)
+        try:
+            await self._pass(scope, receive, passage)
+        except (ClientGone, ClientDisconnect):
+            passage.status = CLIENT_GONE
+        except ApiError as error:
+            await error.response()(scope, receive, passage.send)
+        except Exception:
+            logger.exception("a request failed", extra={"request_id": passage.request_id})
+            if passage.status:
+                raise  # the connection is closed: the client must not take half an answer for a whole one
+            await internal().response()(scope, receive, passage.send)
+        finally:
+            self._record(scope, passage)
+
+    async def _pass(self, scope: Scope, receive: Receive, passage: "_Passage") -> None:
+        if not scope["path"].startswith("/v1/"):
+            await self._app(scope, receive, passage.send)
+            return
+        with self._admission.request():
+            await self._app(scope, receive, passage.send)
+
+    def _record(self, scope: Scope, passage: "_Passage") -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        seconds = time.perf_counter() - passage.began
+        self._metrics.requests.labels(route, str(passage.status)).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
+        extra: dict[str, object] = {"request_id": passage.request_id, "route": route, "status": passage.status}
+        if answer := scope["state"].get("answer"):
+            extra |= {"prompt_tokens": answer.usage.prompt, "output_tokens": answer.usage.output}
+        level = logging.INFO if scope["path"].startswith("/v1/") else logging.DEBUG
+        logger.log(level, "request", extra={**extra, "ms": round(seconds * 1000, 1)})
+
+
+class _Passage:
+    """One request on its way: puts the id on its answer and remembers the status."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        headers = Headers(scope=scope)
+        given, trace = headers.get("x-request-id", ""), headers.get("traceparent", "")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(16)}"
+        self.began = time.perf_counter()
+        self.status = 0
+        self._send = send
+        state = scope.setdefault("state", {})
+        state["request_id"] = self.request_id
+        state["traceparent"] = trace if _TRACEPARENT.fullmatch(trace) else ""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            MutableHeaders(scope=message)["x-request-id"] = self.request_id
+        await self._send(message)

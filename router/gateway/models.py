@@ -1,0 +1,52 @@
+"""Which model names are served, and the card of the engine behind them."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from ossia.v1 import engine_pb2
+from router.engine import Engine, EngineError
+from router.gateway.errors import ApiError, Json, from_engine
+
+
+class Models:
+    """The names given, or else those that the engine says."""
+
+    def __init__(self, engine: Engine, names: Sequence[str]) -> None:
+        self._engine = engine
+        self._names = tuple(names)
+        self._created = int(time.time())
+
+    async def card(self) -> engine_pb2.DescribeResponse:
+        """What the engine is. Raises ApiError (503) while none has answered."""
+        try:
+            return await self._engine.describe()
+        except EngineError as error:
+            raise from_engine(error, "prompt") from None
+
+    async def resolve(self, name: str, param: str | None = "model") -> engine_pb2.DescribeResponse:
+        """The card of the engine that serves this name. Raises ApiError: 404 for a name not served, 503."""
+        card = await self.card()
+        names = self._served(card)
+        if name not in names:
+            message = f"the model '{name[:128]}' does not exist; served here: {', '.join(names)}"
+            raise ApiError(HTTPStatus.NOT_FOUND, message, param=param, code="model_not_found")
+        return card
+
+    async def listing(self) -> Json:
+        """The body of GET /v1/models."""
+        return {"object": "list", "data": [self.entry(name) for name in self._served(await self.card())]}
+
+    def entry(self, name: str) -> Json:
+        """One model, as the API shows it."""
+        return {"id": name, "object": "model", "created": self._created, "owned_by": "ossia"}
+
+    def _served(self, card: engine_pb2.DescribeResponse) -> tuple[str, ...]:
+        return self._names or tuple(card.model_names)
+
+
+def fingerprint(card: engine_pb2.DescribeResponse) -> str:
+    """Changes when the numbers may: with the model, the dtype and the layout, not with the process."""
+    parts = (*card.model_names, card.dtype, str(card.layout.ranks), card.layout.experts)
+    return "fp_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]

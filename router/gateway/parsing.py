@@ -1,0 +1,111 @@
+"""From a request's bytes to a checked pydantic model, every mistake an OpenAI-shaped 400. Knows no endpoint."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError, from_json
+
+from router.gateway.errors import ApiError, Json, invalid
+
+_MOST_SHOWN = 3
+
+
+class Strict(BaseModel):
+    """An object inside a request. Numbers are not read from strings; keys we do not know are ignored."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class Body(Strict):
+    """A request's top level. The fields of the model are honoured; all others must be in one of the two tables."""
+
+    # Accepted when null or equal to one of these values, which ask for nothing we lack; refused otherwise.
+    only: ClassVar[Mapping[str, tuple[object, ...]]] = {}
+    # Accepted whatever they say: they change nothing about the answer.
+    harmless: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        """Reads a request. Raises ApiError (400) that names the parameter at fault."""
+        body = _read(raw)
+        cls._refuse_others(body)
+        try:
+            return cls.model_validate({name: value for name, value in body.items() if name in cls.model_fields})
+        except ValidationError as error:
+            raise _translate(error, body) from None
+
+    @classmethod
+    def _refuse_others(cls, body: Json) -> None:
+        for name, value in body.items():
+            if name in cls.only:
+                if value is not None and not any(_same(value, allowed) for allowed in cls.only[name]):
+                    raise invalid(f"'{name}' is supported only with {_choices(cls.only[name])}", name, "unsupported_value")
+            elif name not in cls.model_fields and name not in cls.harmless:
+                raise invalid(f"unknown parameter: '{name[:64]}'", name[:64], "unknown_parameter")
+
+
+def unsupported(message: str) -> PydanticCustomError:
+    """For validators: a value that is right for OpenAI's API and that we cannot serve."""
+    return PydanticCustomError("unsupported_value", "{message}", {"message": message})
+
+
+def wrong(message: str) -> PydanticCustomError:
+    """For validators: a value outside what the API allows."""
+    return PydanticCustomError("invalid_value", "{message}", {"message": message})
+
+
+def _read(raw: bytes) -> Json:
+    try:
+        body = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise ApiError(400, f"the body is not valid JSON: {error}", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise ApiError(400, "the body must be a JSON object", code="invalid_type")
+    return body
+
+
+def _same(value: object, allowed: object) -> bool:
+    return value == allowed and isinstance(value, bool) == isinstance(allowed, bool)
+
+
+def _choices(allowed: tuple[object, ...]) -> str:
+    return " or ".join(str(value) for value in (*allowed, "null")[:_MOST_SHOWN])
+
+
+def _translate(error: ValidationError, body: Json) -> ApiError:
+    """The mistake deepest inside the body: of a union's alternatives, the one that came furthest."""
+    paths = [(_path(detail, body), detail) for detail in error.errors(include_url=False)]
+    path, detail = max(paths, key=lambda pair: len(pair[0]))
+    name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
+    return invalid(f"'{name}': {_sentence(detail)}", name, _code(detail["type"]))
+
+
+def _path(detail: ErrorDetails, body: Any) -> list[str | int]:
+    """The error's location without the names of union alternatives, which pydantic puts in between."""
+    path: list[str | int] = []
+    steps = detail["loc"]
+    for position, step in enumerate(steps):
+        if _holds(body, step):
+            body = body[step]
+            path.append(step)
+        elif detail["type"] == "missing" and position == len(steps) - 1:
+            path.append(step)
+    return path
+
+
+def _holds(body: Any, step: str | int) -> bool:
+    return step in body if isinstance(body, dict) else isinstance(body, list) and isinstance(step, int)
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    message = detail["msg"]
+    return message[0].lower() + message[1:]
+
+
+def _code(kind: str) -> str:
+    if kind in ("unsupported_value", "invalid_value"):
+        return kind
+    if kind == "missing":
+        return "missing_required_parameter"
+    return "invalid_type" if kind.endswith(("_type", "_attributes_type")) or kind == "int_from_float" else "invalid_value"

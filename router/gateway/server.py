@@ -1,0 +1,158 @@
+"""The gateway as a process: a bound socket, a router over the fleet, an HTTP server, and an orderly end."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from prometheus_client import REGISTRY
+from starlette.types import ASGIApp
+
+from ossia.common import logs
+from ossia.common.errors import UserError
+from router.fleet import parse_source
+from router.gateway.api import Settings
+from router.gateway.app import create_app
+from router.gateway.entry import Admission
+from router.gateway.targets import targets
+from router.harmony import vocabulary
+from router.harmony.types import Effort
+from router.router import Router
+
+logger = logging.getLogger(__name__)
+
+KEEP_ALIVE_S = 75  # longer than clients and load balancers keep idle connections, so that the server never closes one in use
+CUT_S = 1  # for connections that are still open after the grace
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    """`fleet` as `router.fleet.parse_source` reads it; `token` is the cluster's."""
+
+    fleet: str
+    host: str = "127.0.0.1"
+    port: int = 8000  # 0: a free one
+    token: str | None = None
+    served_model_names: tuple[str, ...] = ()  # empty: the names that the engine says
+    default_effort: Effort = "medium"
+    log_folder: Path | None = None
+    grace_s: float = 30.0
+
+
+def run(config: GatewayConfig) -> None:
+    """Serves until SIGTERM or SIGINT, then refuses new requests and lets the others end within `grace_s`. Raises UserError."""
+    source = parse_source(config.fleet, config.token)
+    bound = listen(config.host, config.port)
+    logs.configure("gateway", config.log_folder)
+    vocabulary.load()
+    router = Router(source, config.token, registry=REGISTRY)
+    asyncio.run(_run(config, bound, router))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises UserError."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        bound = socket.socket(family, kind, protocol)
+        with contextlib.ExitStack() as stack:
+            stack.callback(bound.close)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+            bound.listen(2048)
+            stack.pop_all()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(
+                f"port {port} on {host} is in use: stop what listens there, or choose another with --port"
+            ) from None
+        raise UserError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
+    return bound
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, bound: socket.socket) -> AsyncIterator["asyncio.Task[None]"]:
+    """Serves the application on a listening socket; yields the server's task, which ends early only by failing."""
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=CUT_S,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[bound]))
+    try:
+        yield task
+    finally:
+        server.should_exit = True
+        await task
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn would raise the signal again at the end, so that the process could not exit with 0."""
+        yield
+
+
+async def _run(config: GatewayConfig, bound: socket.socket, router: Router) -> None:
+    own = _address(bound)
+    app = create_app(
+        router,
+        Settings(config.served_model_names, config.default_effort),
+        REGISTRY,
+        unready=lambda: _unready(router),
+        targets=lambda: targets(router, own),
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await router.start()
+    logger.info("serving on %s", own)
+    try:
+        async with serving(app, bound) as task:
+            await _until_stopped(stop, task)
+            await _drain(app.state.admission, config.grace_s)
+    finally:
+        await router.close()
+
+
+async def _until_stopped(stop: asyncio.Event, task: "asyncio.Task[None]") -> None:
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({stopped, task}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+
+
+async def _drain(admission: Admission, grace_s: float) -> None:
+    admission.close()
+    logger.info("stopping; requests in flight have %s s", grace_s)
+    try:
+        await asyncio.wait_for(admission.drained(), grace_s)
+    except TimeoutError:
+        logger.warning("the grace is over; cutting what is left")
+
+
+async def _unready(router: Router) -> str | None:
+    if router.ready:
+        return None
+    known = router.replicas()
+    return "no replica is ready yet" if known else "no replica is known yet"
+
+
+def _address(bound: socket.socket) -> str:
+    """host:port for others; a wildcard address is told by this host's name."""
+    host, port = bound.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = socket.gethostname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

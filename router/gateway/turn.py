@@ -1,0 +1,114 @@
+"""An assistant's turn: from tokens to what the user sees, ending at a stop string. Knows harmony, not HTTP."""
+
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from router.gateway.stop import StopStrings
+from router.harmony.parse import Event, Parser, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallStart
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Call:
+    """The model began to call a tool; its arguments follow as ToolCallDelta of the same index."""
+
+    index: int
+    id: str
+    name: str
+
+
+Seen = ReasoningDelta | TextDelta | Call | ToolCallDelta
+
+
+class Turn:
+    """What comes out, joined, does not depend on how tokens are grouped.
+
+    Stop strings are looked for in the visible answer alone. A call that no client could take (no tools were offered, or
+    the name is not one that the API allows) is shown as text instead of being lost.
+    """
+
+    def __init__(self, stop: Sequence[str], tools: bool) -> None:
+        self._parser = Parser()
+        self._stop = StopStrings(stop)
+        self._one_by_one = bool(stop)  # or else tokens after the one that completes a stop string would be counted
+        self._tools = tools
+        self._calls: dict[int, int] = {}  # the parser's index of a call -> ours
+        self.tokens = 0
+
+    @property
+    def stopped(self) -> bool:
+        """A stop string came: the turn is over."""
+        return self._stop.matched
+
+    @property
+    def called(self) -> bool:
+        return bool(self._calls)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        return self._parser.reasoning_tokens
+
+    @property
+    def repairs(self) -> int:
+        """Places of malformed harmony mended so far."""
+        return self._parser.repairs
+
+    def feed(self, tokens: Sequence[int]) -> list[Seen]:
+        """What these tokens made visible, neighbours of a kind joined."""
+        seen: list[Seen] = []
+        for group in ([token] for token in tokens) if self._one_by_one else (tokens,):
+            self.tokens += len(group)
+            seen += self._see(self._parser.feed(group))
+            if self.stopped:
+                break
+        return _join(seen)
+
+    def close(self) -> list[Seen]:
+        """What was still withheld, at the end of the tokens."""
+        return [] if self.stopped else _join([*self._see(self._parser.close()), *self._flush()])
+
+    def _see(self, events: Iterable[Event]) -> Iterable[Seen]:
+        for event in events:
+            if self.stopped:
+                return
+            match event:
+                case TextDelta(text):
+                    yield from self._text(text)
+                case ReasoningDelta():
+                    yield from self._flush()
+                    yield event
+                case ToolCallStart(index, name):
+                    yield from self._flush()
+                    if self._tools and _NAME.fullmatch(name):
+                        self._calls[index] = len(self._calls)
+                        yield Call(self._calls[index], f"call_{secrets.token_hex(16)}", name)
+                case ToolCallDelta(index, arguments) if index in self._calls:
+                    yield ToolCallDelta(self._calls[index], arguments)
+                case ToolCallDelta(_, arguments):
+                    yield from self._text(arguments)
+
+    def _text(self, text: str) -> Iterable[Seen]:
+        if certain := self._stop.feed(text):
+            yield TextDelta(certain)
+
+    def _flush(self) -> Iterable[Seen]:
+        if withheld := self._stop.flush():
+            yield TextDelta(withheld)
+
+
+def _join(seen: Iterable[Seen]) -> list[Seen]:
+    joined: list[Seen] = []
+    for item in seen:
+        match (joined[-1] if joined else None), item:
+            case TextDelta(before), TextDelta(after):
+                joined[-1] = TextDelta(before + after)
+            case ReasoningDelta(before), ReasoningDelta(after):
+                joined[-1] = ReasoningDelta(before + after)
+            case ToolCallDelta(index, before), ToolCallDelta(same, after) if index == same:
+                joined[-1] = ToolCallDelta(index, before + after)
+            case _:
+                joined.append(item)
+    return joined

@@ -1,0 +1,48 @@
+"""The gateway on a real loopback port, in front of a scripted engine, with the client that users have."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx
+import pytest
+from openai import AsyncOpenAI
+from prometheus_client import CollectorRegistry
+
+from router.engine import Engine
+from router.gateway.api import Settings
+from router.gateway.app import create_app
+from router.gateway.server import listen, serving
+
+
+class Gateway:
+    """A running gateway; `client` never retries."""
+
+    def __init__(self, url: str, registry: CollectorRegistry) -> None:
+        self.url = url
+        self.registry = registry
+        self.client = AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0)
+        self.http = httpx.AsyncClient(base_url=url)
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+
+@asynccontextmanager
+async def running(engine: Engine, settings: Settings) -> AsyncIterator[Gateway]:
+    registry = CollectorRegistry()
+    socket = listen("127.0.0.1", 0)
+    async with serving(create_app(engine, settings, registry), socket):
+        gateway = Gateway(f"http://127.0.0.1:{socket.getsockname()[1]}", registry)
+        async with gateway.client, gateway.http:
+            yield gateway
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Callable]:
+    """Starts a gateway: `gateway = await start(engine, settings)`."""
+    async with AsyncExitStack() as stack:
+
+        async def begin(engine: Engine, settings: Settings | None = None) -> Gateway:
+            return await stack.enter_async_context(running(engine, settings or Settings()))
+
+        yield begin
