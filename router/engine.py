@@ -5,6 +5,7 @@ from typing import Protocol
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
+
 from ossia.v1 import engine_pb2
 
 
