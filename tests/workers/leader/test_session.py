@@ -1,0 +1,243 @@
+"""Session over a real channel: step frames, credits, cancels, resumptions, refusals."""
+
+import time
+from threading import Semaphore
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
+
+from ossia.v1 import engine_pb2
+from tests.fakes.runner import STOP, VOCAB, generate
+from tests.workers.leader.harness import Client, Server, eventually, serving
+
+
+def reason(status: status_pb2.Status) -> tuple[int, str, str]:
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    return status.code, info.reason, info.metadata["field"]
+
+
+async def load(server: Server) -> engine_pb2.Load:
+    call = server.stub().WatchLoad(engine_pb2.WatchLoadRequest())
+    value = await call.read()
+    call.cancel()
+    assert isinstance(value, engine_pb2.Load)
+    return value
+
+
+async def test_many_requests_share_a_session_and_its_frames() -> None:
+    async with serving() as server:
+        client = Client(server.stub())
+        prompts = {rid: [rid % VOCAB, rid // 7, 5] for rid in range(100)}
+        for rid, prompt in prompts.items():
+            await client.submit(rid, prompt, max_tokens=12)
+        await client.finish(*prompts)
+        for rid, prompt in prompts.items():
+            expected = generate(prompt, 12)
+            assert client.tokens(rid) == expected
+            last = client.last(rid)
+            stopped = expected[-1] == STOP
+            assert last.finish == (engine_pb2.FINISH_REASON_STOP if stopped else engine_pb2.FINISH_REASON_LENGTH)
+            assert (last.usage.prompt_tokens, last.usage.output_tokens) == (3, len(expected))
+        steps = [frame.step for frame in client.frames]
+        assert steps == sorted(steps)
+        assert len(client.frames) < sum(map(len, client.deltas.values())) / 4
+        assert {frame.epoch for frame in client.frames} == {7}
+        assert server.metric("requests_total", finish="stop") + server.metric("requests_total", finish="length") == 100
+
+
+async def test_the_step_counter_moves_while_requests_prefill_and_wait() -> None:
+    gate = Semaphore(0)
+    async with serving(gate, max_sequences=1, token_budget=4) as server:
+        client = Client(server.stub())
+        await client.submit(1, [5] * 40)
+        await client.submit(2, [6])
+        for _ in range(5):
+            gate.release()
+            frame = await client.read()
+            assert not frame.deltas
+        assert [frame.step for frame in client.frames] == [2, 3, 4, 5, 6]
+        assert (frame.load.running, frame.load.waiting) == (1, 1)
+        assert frame.load.prefill_tokens == 20
+
+
+async def test_without_credit_the_engine_goes_on_and_merges() -> None:
+    async with serving() as server:
+        client = Client(server.stub())
+        await client.submit(1, [5, 6], max_tokens=20, credit_tokens=2, sampling=None)
+        await client.submit(2, [9], max_tokens=20)
+        await client.finish(2)
+        expected = generate([5, 6], 20)
+        await client.until(lambda: client.frames[-1].load.running == 0)
+        assert client.tokens(1) == expected[:2]
+        await client.credit(1, 3)
+        await client.until(lambda: len(client.tokens(1)) == 5)
+        assert client.last(1).first_index == 2
+        assert not client.last(1).WhichOneof("end")
+        await client.credit(1, 100)
+        await client.finish(1)
+        assert client.tokens(1) == expected
+        assert len(client.deltas[1]) <= 4
+        assert client.last(1).finish
+
+
+async def test_a_cancel_ends_within_one_step_and_does_not_wait_for_credit() -> None:
+    gate = Semaphore(0)
+    async with serving(gate) as server:
+        client = Client(server.stub())
+        await client.submit(1, [5, 6], max_tokens=400, credit_tokens=0)
+        gate.release()
+        await client.until(lambda: client.frames and client.frames[-1].load.running == 1)
+        step = client.frames[-1].step
+        await client.cancel(1)
+        gate.release()
+        await client.finish(1)
+        assert client.last(1).finish == engine_pb2.FINISH_REASON_CANCELLED
+        assert client.last(1).first_index == 0
+        assert client.frames[-1].step <= step + 1
+        assert client.frames[-1].load.kv_tokens_used == 0
+
+
+async def test_a_cancel_after_the_end_releases_what_waits_for_credit() -> None:
+    async with serving() as server:
+        client = Client(server.stub())
+        await client.submit(1, [5, 6], max_tokens=5, credit_tokens=1)
+        await client.until(lambda: client.frames and client.frames[-1].load.running == 0)
+        await client.cancel(1)
+        await client.finish(1)
+        assert client.last(1).finish == engine_pb2.FINISH_REASON_CANCELLED
+        assert client.tokens(1) == generate([5, 6], 1)
+        await client.submit(1, [7], max_tokens=1)
+        await client.until(lambda: len(client.deltas[1]) == 3)
+        assert client.last(1).tokens == generate([7], 1)
+
+
+async def test_a_disconnect_frees_blocks_within_one_step() -> None:
+    gate = Semaphore(0)
+    async with serving(gate) as server:
+        client = Client(server.stub())
+        await client.submit(1, [5, 6], max_tokens=400)
+        gate.release()
+        await client.until(lambda: client.frames and client.frames[-1].load.running == 1)
+        before = client.frames[-1].load
+        assert before.kv_tokens_used > 0
+        client.call.cancel()
+        await eventually(lambda: not server.leader.engine._inbox.empty())  # the step at hand holds the thread
+        gate.release()
+        await eventually(lambda: server.metric("requests_total", finish="cancelled"))
+        after = await load(server)
+        assert (after.running, after.kv_tokens_used) == (0, 0)
+        assert after.step <= before.step + 1
+
+
+async def test_a_client_that_half_closes_gets_the_rest_whatever_its_credit() -> None:
+    async with serving() as server:
+        client = Client(server.stub())
+        await client.submit(1, [5, 6], max_tokens=20, credit_tokens=1)
+        await client.call.done_writing()
+        await client.finish(1)
+        assert client.tokens(1) == generate([5, 6], 20)
+        assert await client.call.read() is aio.EOF
+        assert await client.call.code() == grpc.StatusCode.OK
+
+
+async def test_a_slow_reader_stalls_nobody_and_loses_nothing() -> None:
+    async with serving(max_waiting=4096) as server:
+        slow, quick = Client(server.stub()), Client(server.stub())
+        for rid in range(32):
+            await slow.submit(rid, [rid, 1], max_tokens=200)
+        await quick.submit(1, [5], max_tokens=300)
+        await quick.finish(1)
+        assert quick.tokens(1) == generate([5], 300)
+        await slow.finish(*range(32))
+        assert all(slow.tokens(rid) == generate([rid, 1], 200) for rid in range(32))
+
+
+async def test_a_resumption_continues_with_indices_positions_and_usage() -> None:
+    async with serving() as server:
+        client = Client(server.stub())
+        sampling = engine_pb2.Sampling(temperature=1.0, seed=2**64 - 1, max_tokens=30, logprobs=2)
+        whole = generate([5, 6], 30, seed=2**64 - 1, temperature=1.0)
+        cut = len(whole) // 2
+        resume = engine_pb2.Resume(tokens=whole[:cut])
+        await client.submit(1, [5, 6], sampling=sampling, resume=resume)
+        await client.submit(2, [5, 6], sampling=sampling, resume=engine_pb2.Resume(tokens=whole))
+        await client.finish(1, 2)
+        assert client.tokens(1) == whole[cut:]
+        assert client.deltas[1][0].first_index == cut
+        assert client.last(1).usage.output_tokens == len(whole)
+        assert all(len(delta.logprobs) == len(delta.tokens) for delta in client.deltas[1])
+        assert list(client.deltas[1][0].logprobs[0].top_ids) == [0, 1]
+        assert client.tokens(2) == []
+        assert (client.last(2).first_index, client.last(2).usage.output_tokens) == (len(whole), len(whole))
+        assert client.last(2).finish == client.last(1).finish
+        assert server.metric("resumed_requests_total") == 2
+
+
+async def test_deadlines_arrive_as_unix_milliseconds() -> None:
+    async with serving() as server:
+        client = Client(server.stub())
+        await client.submit(1, [5, 6], deadline_unix_ms=int(time.time() * 1e3) - 1)
+        await client.finish(1)
+        assert client.last(1).finish == engine_pb2.FINISH_REASON_DEADLINE
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sampling", "expected"),
+    [
+        ([], {}, ("EMPTY_PROMPT", "prompt")),
+        ([VOCAB], {}, ("TOKEN_OUT_OF_RANGE", "prompt")),
+        ([1] * 512, {}, ("CONTEXT_LENGTH_EXCEEDED", "prompt")),
+        ([1], {"temperature": 3.0}, ("SAMPLING_OUT_OF_RANGE", "sampling.temperature")),
+        ([1], {"logprobs": 21}, ("SAMPLING_OUT_OF_RANGE", "sampling.logprobs")),
+        ([1], {"max_tokens": 512}, ("CONTEXT_LENGTH_EXCEEDED", "sampling.max_tokens")),
+    ],
+)
+async def test_refusals_are_invalid_arguments(prompt: list[int], sampling: dict[str, Any], expected: tuple[str, str]) -> None:
+    async with serving() as server:
+        client = Client(server.stub())
+        await client.submit(1, prompt, sampling=engine_pb2.Sampling(**sampling))
+        await client.finish(1)
+        assert reason(client.last(1).error) == (grpc.StatusCode.INVALID_ARGUMENT.value[0], *expected)
+
+
+async def test_a_rid_that_lives_is_refused_a_second_time() -> None:
+    gate = Semaphore(0)
+    async with serving(gate) as server:
+        client = Client(server.stub())
+        await client.submit(1, [5], max_tokens=2)
+        await client.submit(1, [6], max_tokens=2)
+        await client.until(lambda: client.last(1).WhichOneof("end"))
+        assert reason(client.last(1).error)[1:] == ("DUPLICATE_RID", "rid")
+        gate.release(2)
+        await client.until(lambda: client.last(1).WhichOneof("end") == "finish")
+        assert client.tokens(1) == generate([5], 2)
+
+
+async def test_a_full_queue_says_when_to_come_back() -> None:
+    gate = Semaphore(0)
+    async with serving(gate, max_waiting=1, max_sequences=1) as server:
+        client = Client(server.stub())
+        for rid in range(1, 5):
+            await client.submit(rid, [rid], max_tokens=400)
+        for _ in range(3):
+            gate.release()
+        await client.until(lambda: any(client.last(rid).WhichOneof("end") for rid in range(1, 5)))
+        error = next(client.last(rid).error for rid in range(1, 5) if client.last(rid).WhichOneof("end"))
+        assert error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+        retry = error_details_pb2.RetryInfo()
+        assert any(detail.Unpack(retry) for detail in error.details)
+        assert retry.retry_delay.ToSeconds() == 1
+
+
+async def test_an_absent_seed_is_drawn_anew() -> None:
+    async with serving() as server:
+        client = Client(server.stub())
+        for rid in (1, 2):
+            await client.submit(rid, [5], sampling=engine_pb2.Sampling(max_tokens=1))
+        await client.finish(1, 2)
+        seeds = {int(seed) for plan in server.runner.plans for seed in plan.seeds if plan.temperatures.any()}
+        assert len(seeds) == 2

@@ -1,0 +1,105 @@
+"""One client's stream: its live requests, and the frames that tell it of them. Runs on the event loop alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from ossia.v1 import engine_pb2
+from workers.engine.errors import Cause, Refusal
+from workers.engine.report import Load, Output
+from workers.leader import codec
+from workers.leader.outbox import Outbox
+
+
+class Stream:
+    """Makes one frame a step while anything lives on it; a client that reads slowly gets several steps in one frame."""
+
+    def __init__(self, number: int, epoch: int, load: Load) -> None:
+        self.number = number
+        self.closed = asyncio.Event()  # set by whoever serves it, when the stream is over
+        self._epoch = epoch
+        self._load = load
+        self._live: dict[int, Outbox] = {}
+        self._changed: dict[int, None] = {}  # rids to look at, in order
+        self._refused: list[engine_pb2.Delta] = []
+        self._ending = False
+        self._wake = asyncio.Event()
+
+    @property
+    def unfinished(self) -> list[int]:
+        """Rids that the engine is not done with."""
+        return [rid for rid, outbox in self._live.items() if not outbox.ended]
+
+    def check(self, rid: int) -> None:
+        """Raises Refusal where the rid is taken."""
+        if rid in self._live:
+            raise Refusal(Cause.INVALID, f"rid {rid} is live on this session", reason="DUPLICATE_RID", field="rid")
+
+    def open(self, rid: int, first_index: int, credit: int | None) -> None:
+        """Begins to follow a request."""
+        self._live[rid] = Outbox(rid, first_index, credit)
+
+    def refuse(self, rid: int, refusal: Refusal) -> None:
+        """Answers a submission that did not become a request."""
+        self._refused.append(engine_pb2.Delta(rid=rid, error=codec.status(refusal)))
+        self._wake.set()
+
+    def add(self, rid: int, output: Output) -> None:
+        self._live[rid].add(output)
+        self._changed[rid] = None
+
+    def note(self, load: Load) -> None:
+        """A step is over; the client hears of it where something of it lives here."""
+        self._load = load
+        if self._live:
+            self._wake.set()
+
+    def grant(self, rid: int, tokens: int) -> None:
+        outbox = self._live.get(rid)
+        if outbox is not None:
+            outbox.grant(tokens)
+            self._look(rid)
+
+    def abandon(self, rid: int) -> None:
+        """The client has cancelled: nothing that the engine is done with waits for credit any longer."""
+        outbox = self._live.get(rid)
+        if outbox is not None and outbox.ended:
+            outbox.abandon()
+            self._look(rid)
+
+    def lift(self) -> None:
+        """The client will send no more frames, hence no credit."""
+        for rid, outbox in self._live.items():
+            outbox.lift()
+            self._look(rid)
+        self.finish()
+
+    def finish(self) -> None:
+        """Ends the stream once nothing lives on it."""
+        self._ending = True
+        self._wake.set()
+
+    async def frames(self) -> AsyncIterator[engine_pb2.EngineFrame]:
+        while self._live or self._refused or not self._ending:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._live or self._refused:
+                yield self._frame()
+
+    def _look(self, rid: int) -> None:
+        self._changed[rid] = None
+        self._wake.set()
+
+    def _frame(self) -> engine_pb2.EngineFrame:
+        deltas, self._refused = self._refused, []
+        for rid in self._changed:
+            deltas += self._take(rid)
+        self._changed.clear()
+        return engine_pb2.EngineFrame(epoch=self._epoch, step=self._load.step, deltas=deltas, load=codec.load(self._load))
+
+    def _take(self, rid: int) -> list[engine_pb2.Delta]:
+        delta = self._live[rid].take()
+        if delta is None:
+            return []
+        if delta.WhichOneof("end"):
+            del self._live[rid]
+        return [delta]
