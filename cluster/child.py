@@ -1,0 +1,100 @@
+"""A process that the supervisor runs: started under cluster.lifeline, stdout read as lines, stderr kept in the logs."""
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import IO
+
+from cluster.identity import ProcessId, kill
+
+LINE_LIMIT = 16 << 20  # bytes
+DRAIN_S = 1.0  # after the child's end, where a process under it holds its stdout open
+
+logger = logging.getLogger(__name__)
+
+
+class Child:
+    """In a session of its own: a Ctrl-C in the terminal reaches the supervisor alone, which orders the end of the others."""
+
+    def __init__(self, part: str, process: subprocess.Popen[bytes]) -> None:
+        self.part = part
+        self.pid = process.pid
+        self._process = process
+        self._last_error = ""
+        self._printed: asyncio.Queue[str | None] = asyncio.Queue()
+        assert process.stdout and process.stderr
+        self._readers = (
+            asyncio.create_task(_read(process.stdout, self._printed.put_nowait)),
+            asyncio.create_task(_read(process.stderr, self._complain)),
+        )
+        self._exit = asyncio.create_task(self._wait())
+
+    @classmethod
+    def start(cls, part: str, module: Sequence[str], environment: Mapping[str, str]) -> "Child":
+        """Runs `module` (its name, then arguments); it gets SIGTERM when this process ends, however it ends."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cluster.lifeline", *module],
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        logger.info("%s started, pid %d", part, process.pid)
+        return cls(part, process)
+
+    async def lines(self) -> AsyncIterator[str]:
+        """What the child prints on stdout, until it ends."""
+        while (line := await self._printed.get()) is not None:
+            yield line
+
+    async def wait(self) -> int:
+        """Its exit code, negative for a signal, once what it wrote is read."""
+        return await asyncio.shield(self._exit)
+
+    @property
+    def complaint(self) -> str:
+        """Why it ended, for people: the last line it wrote to stderr, unless a signal ended it."""
+        code = self._process.returncode
+        if code is not None and code < 0:
+            return f"{self.part} was killed by {signal.Signals(-code).name}"
+        return self._last_error.removeprefix("ossia: ") or f"{self.part} ended with exit code {code}"
+
+    def terminate(self) -> None:
+        self._process.terminate()  # nothing where it has ended
+
+    def kill(self) -> None:
+        """Kills it and every process under it."""
+        if process := ProcessId.of(self.part, self.pid) if self._process.returncode is None else None:
+            kill([process])
+
+    async def _wait(self) -> int:
+        code = await asyncio.to_thread(self._process.wait)
+        await asyncio.wait(self._readers, timeout=DRAIN_S)
+        for reader in self._readers:
+            reader.cancel()
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._printed.put_nowait(None)
+        return code
+
+    def _complain(self, line: str) -> None:
+        self._last_error = line
+        logger.warning("%s: %s", self.part, line)
+
+
+async def _read(pipe: IO[bytes], take: Callable[[str], None]) -> None:
+    """Hands over the pipe's lines, empty ones apart, until its end."""
+    reader = asyncio.StreamReader(limit=LINE_LIMIT)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
+    try:
+        async for line in reader:
+            if text := line.decode(errors="replace").strip():
+                take(text)
+    finally:
+        transport.close()

@@ -1,0 +1,176 @@
+"""What `ossia serve` is asked for: flags and one YAML file become one frozen object, checked here and nowhere else."""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from ossia.common.errors import UserError
+
+UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Every field is a flag (`max_context` is `--max-context`) and a key of the YAML file, spelled like the flag."""
+
+    model: str | None = None  # path, hub id, or None for the default model
+    replicas: int = 2
+    ranks: int = 2  # in a replica
+    experts: Literal["ep", "tp"] = "ep"
+    host: str = "127.0.0.1"  # of the gateway
+    port: int = 8000  # of the gateway; 0 picks a free one
+    name: str = "ossia"  # of this instance
+    served_model_name: tuple[str, ...] = ()  # empty: the model's own names
+    dtype: Literal["float32", "bfloat16"] | None = None  # None: float32 on CPU, bfloat16 on GPU
+    max_context: int = 8192  # tokens
+    kv_memory: int | None = None  # bytes of KV cache a rank; None: a share of the free memory
+    unpack_experts: bool = False
+    ray_address: str | None = None  # a running Ray; None: one that belongs to this instance
+    grace: float = 30.0  # seconds
+
+
+def load(flags: Mapping[str, object], file: Path | None = None) -> ServeConfig:
+    """The file's settings with the flags that were given (those not None) over them. Raises UserError."""
+    settings = _read(file) if file else {}
+    settings |= {name: _checked(name, value, flag(name)) for name, value in flags.items() if value is not None}
+    return ServeConfig(**settings)  # type: ignore[arg-type]  # _checked gave each value its field's type
+
+
+def flag(name: str) -> str:
+    """How the command line spells a field."""
+    return "MODEL" if name == "model" else "--" + name.replace("_", "-")
+
+
+def parse_bytes(value: object) -> int:
+    """A whole number of bytes from "4GiB", "512MiB" or a plain number. Raises ValueError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(value).strip())
+    if not match or match[2].upper() not in UNITS:
+        raise ValueError("must be a size such as 512MiB or 4GiB")
+    return int(float(match[1]) * UNITS[match[2].upper()])
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); give --config an existing YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{file} line {mark.line + 1}" if mark else str(file)
+        raise UserError(f"{where}: not YAML ({getattr(error, 'problem', None) or 'unreadable'}); mend that line") from error
+    if root is None:
+        return {}
+    if not isinstance(root, yaml.MappingNode):
+        raise UserError(f"{file} line {root.start_mark.line + 1}: must hold `key: value` lines, such as `replicas: 2`")
+    return _settings(root, file)
+
+
+def _settings(root: yaml.MappingNode, file: Path) -> dict[str, object]:
+    settings: dict[str, object] = {}
+    for key_node, value_node in root.value:
+        where = f"{file} line {key_node.start_mark.line + 1}"
+        key = str(key_node.value)
+        name = key.replace("-", "_")
+        if name not in CHECKS or "_" in key:
+            raise UserError(f"{where}: unknown key '{key}'{_suggestion(key)}")
+        if name in settings:
+            raise UserError(f"{where}: '{key}' is there twice; keep one")
+        value = yaml.SafeLoader("").construct_object(value_node, deep=True)
+        settings[name] = _checked(name, value, f"{where}: {key}")
+    return settings
+
+
+def _suggestion(key: str) -> str:
+    known = [name.replace("_", "-") for name in CHECKS]
+    near = difflib.get_close_matches(key.lower().replace("_", "-"), known, n=1)
+    return f"; did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(known)}"
+
+
+def _checked(name: str, value: object, where: str) -> object:
+    try:
+        return CHECKS[name](value)
+    except ValueError as error:
+        raise UserError(f"{where} {error}, not {value!r}") from error
+
+
+def _integer(low: int, high: int | None = None) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
+            raise ValueError(f"must be a whole number {f'from {low} to {high}' if high is not None else f'of at least {low}'}")
+        return value
+
+    return check
+
+
+def _choice(*choices: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if value not in choices:
+            raise ValueError(f"must be {' or '.join(choices)}")
+        return str(value)
+
+    return check
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be a non-empty text")
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(_text(item) for item in (value if isinstance(value, list | tuple) else [value]))
+
+
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise ValueError("must be a number of seconds, 0 or more")
+    return float(value)
+
+
+def _instance_name(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", value):
+        raise ValueError("must be up to 40 small letters, digits and dashes")
+    return value
+
+
+def _address(value: object) -> str:
+    text = _text(value)
+    if text != "auto" and not re.fullmatch(r"[^\s:/]+:\d+", text):
+        raise ValueError("must be HOST:PORT of a running Ray")
+    return text
+
+
+def _kv_memory(value: object) -> int:
+    size = parse_bytes(value)
+    if size <= 0:
+        raise ValueError("must be more than 0")
+    return size
+
+
+CHECKS: Mapping[str, Callable[[object], object]] = {
+    "model": _text,
+    "replicas": _integer(1),
+    "ranks": _integer(1),
+    "experts": _choice("ep", "tp"),
+    "host": _text,
+    "port": _integer(0, 65535),
+    "name": _instance_name,
+    "served_model_name": _texts,
+    "dtype": _choice("float32", "bfloat16"),
+    "max_context": _integer(1),
+    "kv_memory": _kv_memory,
+    "unpack_experts": _boolean,
+    "ray_address": _address,
+    "grace": _seconds,
+}

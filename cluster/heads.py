@@ -1,0 +1,171 @@
+"""Keeps a head running, and with it a Ray: when either is lost, starts the next one while the old replicas go on serving."""
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from prometheus_client import Counter
+
+from cluster import identity
+from cluster.backoff import Backoff
+from cluster.child import Child
+from cluster.spec import HeadSpec, Survivor
+from cluster.state import Record
+from ossia.common.errors import UserError
+from ossia.v1 import fleet_pb2
+
+logger = logging.getLogger(__name__)
+
+
+class Heads:
+    """The current head and its Ray, and an earlier Ray for as long as it carries replicas."""
+
+    def __init__(
+        self, spec: HeadSpec, module: Sequence[str], folder: Path, record: Record, say: Callable[[str], None], restarts: Counter
+    ) -> None:
+        self.ready = (
+            asyncio.Event()
+        )  # set for good when every replica is READY: from then on, a head that ends is started again
+        self.head: Child | None = None
+        self._spec = spec
+        self._module = module
+        self._folder = folder
+        self._record = record
+        self._say = say
+        self._restarts = restarts.labels("head")
+        self._life = 0
+        self._error = ""
+        self._replicas: dict[str, Survivor] = {}  # each as it was when last READY
+        self._survivors: tuple[Survivor, ...] = ()  # those that the current head was told to replace
+        self._lost_folders: list[Path] = []  # of Rays that are lost and still carry replicas
+
+    async def run(self) -> None:
+        """Never returns. Raises UserError when the first head ends before everything was ready."""
+        spec, backoff = self._in_new_folder(self._spec), Backoff()
+        while True:
+            began = time.monotonic()
+            self.head = self._start(spec)
+            gcs_lost = await self._follow(self.head)
+            if not self.ready.is_set():
+                raise UserError("Ray lost its GCS while starting" if gcs_lost else self._error or self.head.complaint)
+            self._record.update(phase="recovering")
+            self._life += 1
+            self._restarts.inc()
+            self._say(
+                f"{'Ray lost its GCS' if gcs_lost else self.head.complaint}; replicas go on serving while a new head starts"
+            )
+            await asyncio.sleep(backoff.after(time.monotonic() - began))
+            spec = await self._successor(spec, gcs_lost)
+
+    async def fleet(self, state: fleet_pb2.FleetState) -> None:
+        """Takes note of what the controller says; ends a lost Ray once none of its replicas is left."""
+        for replica in state.replicas:
+            if replica.state == fleet_pb2.REPLICA_STATE_READY:
+                pids = tuple(rank.pid for rank in sorted(replica.ranks, key=lambda rank: rank.rank))
+                self._replicas[replica.name] = Survivor(replica.name, replica.address, pids, replica.epoch)
+        if self._spec.ray_address is None:  # or they may be on other hosts
+            self._record.track({process.part: process.pid for process in state.processes})
+            self._record.track(
+                {f"{replica.name}/rank-{rank.rank}": rank.pid for replica in state.replicas for rank in replica.ranks}
+            )
+        self._record.update(fleet=MessageToDict(state, preserving_proto_field_name=True))
+        if self._lost_folders and self._replaced(state):
+            await self._end_lost()
+
+    def _replaced(self, state: fleet_pb2.FleetState) -> bool:
+        survivors = {pid for survivor in self._survivors for pid in survivor.pids}
+        ready = [replica for replica in state.replicas if replica.state == fleet_pb2.REPLICA_STATE_READY]
+        return len(ready) >= self._spec.replicas and not any(
+            rank.pid in survivors for replica in ready for rank in replica.ranks
+        )
+
+    def _start(self, spec: HeadSpec) -> Child:
+        file = self._folder / f"head-{self._life}.json"
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+            json.dump(asdict(spec), stream)
+        head = Child.start("head", [*self._module, "--spec", str(file)], {})
+        self._record.track({"head": head.pid})
+        return head
+
+    async def _follow(self, head: Child) -> bool:
+        """Returns when the head ended (False) or says that its own Ray's GCS is lost (True)."""
+        async for line in head.lines():
+            event = _event(line)
+            logger.info("head: %s", line)
+            match event.get("event"):
+                case "controller":
+                    self._record.update(ray_address=event.get("ray_address") or "")
+                    self._record.track({f"ray/{part}": pid for part, pid in event.get("pids", {}).items()})
+                case "ready":
+                    self._all_ready()
+                case "error":
+                    self._error = str(event["message"])
+                case "gcs_lost" if self._spec.ray_address is None:
+                    return True
+                case "gcs_lost":
+                    self._say(f"the GCS of Ray at {self._spec.ray_address} is lost; replicas go on serving, restart Ray's head")
+        await head.wait()
+        return False
+
+    def _all_ready(self) -> None:
+        if self.ready.is_set():
+            self._say("every replica is ready again")
+            self._record.update(phase="ready")
+        self.ready.set()
+
+    async def _successor(self, spec: HeadSpec, gcs_lost: bool) -> HeadSpec:
+        """What the next head is told: to join the Ray that is there, or to start one and replace the old one's replicas."""
+        if self._spec.ray_address is not None:
+            return self._spec
+        gcs = self._record.instance.process("ray/gcs_server")
+        if not gcs_lost and gcs and gcs.find():
+            return replace(spec, ray_address=self._record.instance.ray_address)
+        self._lost_folders.append(Path(spec.ray_folder))
+        await self._retire()
+        self._survivors = tuple(replica for replica in self._replicas.values() if _alive(replica.pids))
+        return self._in_new_folder(replace(self._spec, survivors=self._survivors))
+
+    async def _retire(self) -> None:
+        """Frees the controller's port, and marks what must end once the replicas of the lost Ray are replaced."""
+        processes = self._record.instance.processes
+        await asyncio.to_thread(identity.kill, [process for process in processes if process.part.endswith("controller")])
+        self._record.update(
+            processes=tuple(
+                replace(process, part=f"lost/{process.part}")
+                if process.part == "head" or process.part.startswith("ray/")
+                else process
+                for process in processes
+            )
+        )
+
+    async def _end_lost(self) -> None:
+        lost = [process for process in self._record.instance.processes if process.part.startswith("lost/")]
+        await asyncio.to_thread(identity.kill, lost)
+        self._record.update(processes=tuple(process for process in self._record.instance.processes if process not in lost))
+        for folder in self._lost_folders:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        self._lost_folders.clear()
+
+    def _in_new_folder(self, spec: HeadSpec) -> HeadSpec:
+        return spec if spec.ray_address else replace(spec, ray_folder=str(self._folder / f"ray-{self._life}"))
+
+
+def _event(line: str) -> dict[str, Any]:
+    """An empty event for what is not one: a library may print to the head's stdout."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _alive(pids: tuple[int, ...]) -> bool:
+    return all(identity.ProcessId.of("rank", pid) for pid in pids)

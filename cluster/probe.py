@@ -1,0 +1,72 @@
+"""Questions about ports on this host, answered without a library."""
+
+import errno
+import socket
+import urllib.error
+import urllib.request
+from ipaddress import ip_address
+
+from ossia.common.errors import UserError
+
+TIMEOUT_S = 2.0
+_DIRECT = urllib.request.ProxyHandler({})  # a proxy of the environment does not know this host's ports
+
+
+def answers(url: str) -> bool:
+    """Whether GET answers 200 now."""
+    try:
+        with urllib.request.build_opener(_DIRECT).open(url, timeout=TIMEOUT_S) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def listens(address: str) -> bool:
+    """Whether something accepts TCP connections at host:port."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=TIMEOUT_S):
+            return True
+    except OSError:
+        return False
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nothing listens on now."""
+    with socket.create_server((host, 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def require_free(host: str, port: int) -> int:
+    """The port, or a free one for port 0. Raises UserError when it is taken or the host is not this one's."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family) as server:
+            return int(server.getsockname()[1])
+    except OSError as error:
+        if port and error.errno == errno.EADDRINUSE:
+            raise UserError(f"port {port} on {host} is in use; choose another with --port, or 0 for a free one") from error
+        raise UserError(f"cannot listen on {host}:{port} ({error.strerror or error}); mend --host or --port") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this host can reach it."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def local_address(peer: str) -> str:
+    """The address of this host that packets to `peer` (host:port) leave from."""
+    host, _, port = peer.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.connect((host, int(port)))  # sends nothing
+        return str(datagrams.getsockname()[0])
+
+
+def reachable(host: str) -> str:
+    """What a client on this host dials to reach a server bound to `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)

@@ -1,0 +1,159 @@
+"""`ossia serve`: from what is asked for to a running instance. Checks everything that can be checked before anything starts."""
+
+import asyncio
+import math
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+from prometheus_client import Counter
+
+from cluster import cores, memory, planner, probe, token
+from cluster.config import ServeConfig
+from cluster.identity import ProcessId
+from cluster.make_checkpoint import default_checkpoint
+from cluster.planner import Demand, Device
+from cluster.spec import Endpoint, HeadSpec
+from cluster.state import Folder, Instance, Record
+from cluster.stop import clean
+from cluster.supervisor import Modules, Supervisor
+from ossia.common import logs, metrics
+from ossia.common.errors import UserError
+from workers.checkpoint.contents import scan
+from workers.checkpoint.resolve import ResolvedModel, resolve
+from workers.model.layout import Layout
+from workers.runner.spec import RunnerSpec
+
+LOOPBACK = "127.0.0.1"
+
+
+def run(config: ServeConfig, modules: Modules | None = None) -> int:
+    """Serves until it is told to stop; returns the exit code. Raises UserError with nothing left running."""
+    folder = Folder(config.name)
+    with folder.lock():
+        if stale := folder.read():
+            clean(folder, stale)
+        model = find_model(config.model)
+        runner = plan_runner(config, model)
+        port = probe.require_free(config.host, config.port)
+        folder.rotate_logs()
+        logs.configure("supervisor", folder.logs)
+        endpoint = Endpoint("supervisor", os.getpid(), metrics.serve(LOOPBACK))
+        spec = head_spec(config, model, runner, folder.logs)
+        spec = replace(spec, controller_port=probe.free_port(spec.node_ip), processes=(endpoint,))
+        with _temporary() as temporary:
+            instance = _instance(config, spec, model, port, temporary)
+            gateway = _gateway(config, instance, port, folder.logs)
+            try:
+                supervisor = Supervisor(spec, gateway, Record(folder, instance), temporary, _restarts(), modules=modules)
+                return asyncio.run(supervisor.run())
+            finally:
+                folder.remove()
+
+
+def _restarts() -> Counter:
+    return Counter("ossia_supervisor_restarts", "Processes started again after they died.", ["part"])
+
+
+def find_model(model: str | None) -> ResolvedModel:
+    """The checkpoint that MODEL names, or the default one, which is made at first use. Raises UserError."""
+    return resolve(model if model is not None else str(default_checkpoint()))
+
+
+def plan_runner(config: ServeConfig, model: ResolvedModel) -> RunnerSpec:
+    """What every rank is told. Raises UserError where the layout cannot be or does not fit into this host's memory."""
+    contents = scan(model.path)
+    layout, dtype = Layout(config.ranks, config.experts), config.dtype or "float32"
+    ranks = config.replicas * config.ranks
+    demand = Demand(dtype, config.max_context, config.kv_memory, config.unpack_experts)
+    plan = planner.plan(contents.config, contents.packed, layout, Device(memory.available(), ranks), demand)
+    return RunnerSpec(
+        checkpoint=str(model.path),
+        layout=layout,
+        dtype=dtype,
+        kv_memory=plan.kv_memory,
+        max_context=config.max_context,
+        unpack_experts=config.unpack_experts,
+        threads=max(1, int(cores.available() / ranks)),
+        interface=interface(node_ip(config.ray_address)),
+    )
+
+
+def head_spec(config: ServeConfig, model: ResolvedModel, runner: RunnerSpec, log_folder: Path) -> HeadSpec:
+    """What the head is told to keep running, its own port and the processes beside it apart."""
+    open_to_others = config.ray_address or not probe.is_loopback(config.host)
+    return HeadSpec(
+        instance=config.name,
+        replicas=config.replicas,
+        runner=runner,
+        model_names=config.served_model_name or model.names,
+        log_folder=str(log_folder),
+        ray_address=config.ray_address,
+        node_ip=node_ip(config.ray_address),
+        token=token.read() or (token.make() if open_to_others else None),
+        cpus_per_rank=share_of_cores(config.replicas * config.ranks),
+        grace_s=config.grace,
+    )
+
+
+def share_of_cores(ranks: int) -> float:
+    """CPUs of a rank's bundle, where `ranks` share this host; rounded down to what Ray tells apart."""
+    return math.floor(cores.available() / ranks * 10_000) / 10_000
+
+
+def node_ip(ray_address: str | None) -> str:
+    """The address of this host in the cluster: loopback, unless Ray runs elsewhere too."""
+    return LOOPBACK if ray_address is None else probe.local_address(ray_address)
+
+
+def interface(address: str) -> str:
+    """The network interface that has this address."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(each.family == socket.AF_INET and each.address == address for each in addresses):
+            return name
+    raise UserError(f"no network interface of this host has the address {address}")
+
+
+def _instance(config: ServeConfig, spec: HeadSpec, model: ResolvedModel, port: int, temporary: Path) -> Instance:
+    supervisor = ProcessId.of("supervisor", os.getpid())
+    assert supervisor, "this process exists"
+    return Instance(
+        name=config.name,
+        supervisor=supervisor,
+        url=f"http://{probe.reachable(config.host)}:{port}",
+        model=str(model.path),
+        model_names=spec.model_names,
+        replicas=config.replicas,
+        ranks=config.ranks,
+        experts=config.experts,
+        controller=f"{spec.node_ip}:{spec.controller_port}",
+        folder=str(temporary),
+        grace=config.grace,
+        token=spec.token,
+    )
+
+
+def _gateway(config: ServeConfig, instance: Instance, port: int, log_folder: Path) -> list[str]:
+    names = [argument for name in config.served_model_name for argument in ("--served-model-name", name)]
+    return [
+        *("--fleet", f"controller:{instance.controller}"),
+        *("--host", config.host, "--port", str(port)),
+        *("--grace", str(config.grace), "--log-folder", str(log_folder)),
+        *names,
+    ]
+
+
+@contextmanager
+def _temporary() -> Iterator[Path]:
+    """A folder with a short path, for Ray's sockets lie in it."""
+    folder = Path(tempfile.mkdtemp(prefix="ossia-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

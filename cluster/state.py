@@ -1,0 +1,134 @@
+"""The state file of an instance, by which `ossia status`, `stop`, `logs` and `chat` find what `ossia serve` runs.
+
+One folder per name: state.json (mode 0600, it holds the token), a lock held for the life of the supervisor, and the logs.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from cluster.identity import ProcessId
+from ossia.common import folders
+from ossia.common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What is written down about a running `ossia serve`."""
+
+    name: str
+    supervisor: ProcessId
+    url: str  # of the gateway, without /v1
+    model: str
+    model_names: tuple[str, ...]
+    replicas: int
+    ranks: int  # in a replica
+    experts: str
+    controller: str  # host:port
+    folder: str  # temporary files, Ray's among them
+    grace: float  # seconds
+    phase: str = "starting"  # then "ready", "recovering" (Ray's GCS is lost) or "stopping"
+    token: str | None = None
+    ray_address: str = ""
+    processes: tuple[ProcessId, ...] = ()  # all on this host that must not outlive the instance, the supervisor apart
+    fleet: dict[str, Any] = field(default_factory=dict)  # the last FleetState, as protobuf's JSON
+
+    def process(self, part: str) -> ProcessId | None:
+        return next((process for process in self.processes if process.part == part), None)
+
+
+class Folder:
+    """Where an instance keeps its state file, lock and logs."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.path = folders.state() / name
+        self.logs = self.path / "logs"
+        self._file = self.path / "state.json"
+
+    def read(self) -> Instance | None:
+        """None where no instance of this name runs or was left behind."""
+        try:
+            values = json.loads(self._file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        values["supervisor"] = ProcessId(**values["supervisor"])
+        values["processes"] = tuple(ProcessId(**process) for process in values["processes"])
+        values["model_names"] = tuple(values["model_names"])
+        return Instance(**values)
+
+    def require(self) -> Instance:
+        """As `read`; raises UserError where there is none."""
+        instance = self.read()
+        if instance is None:
+            raise UserError(f"no instance '{self.name}' is running{_others(self.name)}")
+        return instance
+
+    def write(self, instance: Instance) -> None:
+        """Replaces the file in one step: a reader sees the old state or the new one."""
+        temporary = self._file.with_suffix(".tmp")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump(asdict(instance), file, indent=2)
+        temporary.replace(self._file)
+
+    def remove(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+    def rotate_logs(self) -> None:
+        """Starts an empty log folder; those of the run before stay beside it as logs.previous."""
+        previous = self.path / "logs.previous"
+        if self.logs.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+            self.logs.rename(previous)
+        self.logs.mkdir(parents=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held by the supervisor for life; the kernel drops it when the process ends. Raises UserError when another has it."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.path / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                hint = f"stop it (`ossia stop --name {self.name}`) or choose another --name and --port"
+                raise UserError(f"instance '{self.name}' is already running: {hint}") from error
+            yield
+
+
+class Record:
+    """The state file as its one writer holds it: every change is written at once."""
+
+    def __init__(self, folder: Folder, instance: Instance) -> None:
+        self.instance = instance
+        self._folder = folder
+        folder.write(instance)
+
+    def update(self, **changes: Any) -> None:
+        """Writes the fields of Instance that changed."""
+        changed = replace(self.instance, **changes)
+        if changed != self.instance:
+            self.instance = changed
+            self._folder.write(changed)
+
+    def track(self, pids: Mapping[str, int]) -> None:
+        """Adds processes by part; a part that has a new pid loses the old one."""
+        known = {(process.part, process.pid) for process in self.instance.processes}
+        added = [ProcessId.of(part, pid) for part, pid in pids.items() if (part, pid) not in known]
+        if any(added):
+            kept = [p for p in self.instance.processes if pids.get(p.part, p.pid) == p.pid]
+            self.update(processes=(*kept, *(process for process in added if process)))
+
+
+def names() -> list[str]:
+    """Instances that have a state file."""
+    return sorted(file.parent.name for file in folders.state().glob("*/state.json"))
+
+
+def _others(name: str) -> str:
+    others = [other for other in names() if other != name]
+    return f"; running: {', '.join(others)} (choose with --name)" if others else "; start one with `ossia serve`"

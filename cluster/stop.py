@@ -1,0 +1,26 @@
+"""`ossia stop`: asks the supervisor to stop and waits for it; where it is dead, ends what it left behind."""
+
+import shutil
+from pathlib import Path
+
+from cluster import identity
+from cluster.state import Folder, Instance
+
+
+def stop(name: str) -> None:
+    """Returns when nothing of the instance runs. Raises UserError where there is no such instance."""
+    folder = Folder(name)
+    instance = folder.require()
+    supervisor = instance.supervisor.find()
+    if supervisor is not None:
+        supervisor.terminate()
+        identity.wait([supervisor])  # it ends by itself within twice the grace
+    if folder.read() is not None:
+        clean(folder, instance)
+
+
+def clean(folder: Folder, instance: Instance) -> None:
+    """Ends and removes what a supervisor left behind that could not do it itself."""
+    identity.kill([instance.supervisor, *instance.processes])
+    shutil.rmtree(Path(instance.folder), ignore_errors=True)
+    folder.remove()

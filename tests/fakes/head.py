@@ -1,0 +1,86 @@
+"""A head for tests, run by the supervisor in place of cluster.head: its Ray and its ranks are processes that sleep.
+
+FAKE_HEAD=refuse ends it with a user's error, FAKE_HEAD=crash with an exception, FAKE_HEAD=slow never becomes ready.
+SIGUSR1 makes it lose its GCS. What it was told lies beside its spec as it was read.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.json_format import MessageToJson
+
+from ossia.v1 import fleet_pb2
+
+SLEEP = (sys.executable, "-c", "import time; time.sleep(3600)")
+
+
+def main() -> None:
+    spec = json.loads(Path(sys.argv[sys.argv.index("--spec") + 1]).read_text())
+    match os.environ.get("FAKE_HEAD"):
+        case "refuse":
+            print("ossia: replica-0's bundle asks for 64 CPUs; use fewer ranks", file=sys.stderr)
+            sys.exit(2)
+        case "crash":
+            raise RuntimeError("the head has a bug")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGUSR1, lambda *_: say(event="gcs_lost"))
+    children = run(spec)
+    try:
+        while True:
+            signal.pause()
+    finally:
+        for child in children:
+            child.kill()
+
+
+def run(spec: dict[str, Any]) -> list[subprocess.Popen[bytes]]:
+    """What a head starts: all, or nothing where it joins the Ray of the head before."""
+    if spec["ray_address"]:
+        say(event="controller", address=f"127.0.0.1:{spec['controller_port']}", ray_address=spec["ray_address"], pids={})
+        say(event="ready")
+        return []
+    Path(spec["ray_folder"]).mkdir(exist_ok=True)
+    gcs, raylet = start(*SLEEP), start(*SLEEP)
+    ranks = [[start(*SLEEP) for _ in range(spec["runner"]["layout"]["ranks"])] for _ in range(spec["replicas"])]
+    for survivor in spec["survivors"]:
+        for pid in survivor["pids"]:
+            os.kill(pid, signal.SIGKILL)
+    state = fleet(ranks)
+    controller = start(sys.executable, "-m", "tests.fakes.controller", str(spec["controller_port"]), MessageToJson(state))
+    say(
+        event="controller",
+        address=f"127.0.0.1:{spec['controller_port']}",
+        ray_address="127.0.0.1:1",
+        pids={"gcs_server": gcs.pid, "raylet": raylet.pid},
+    )
+    if os.environ.get("FAKE_HEAD") != "slow":
+        say(event="ready")
+    return [gcs, raylet, controller, *(rank for replica in ranks for rank in replica)]
+
+
+def fleet(ranks: list[list[subprocess.Popen[bytes]]]) -> fleet_pb2.FleetState:
+    state = fleet_pb2.FleetState(epoch=1, version=1)
+    for number, replica in enumerate(ranks):
+        added = state.replicas.add(
+            name=f"replica-{number}", epoch=1, state=fleet_pb2.REPLICA_STATE_READY, address="127.0.0.1:1"
+        )
+        for rank, process in enumerate(replica):
+            added.ranks.add(rank=rank, pid=process.pid, node="here", metrics_address="127.0.0.1:1")
+    return state
+
+
+def start(*command: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def say(**event: object) -> None:
+    print(json.dumps(event), flush=True)
+
+
+if __name__ == "__main__":
+    main()
