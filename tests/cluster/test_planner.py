@@ -1,0 +1,126 @@
+import re
+import subprocess
+import sys
+
+import pytest
+
+from cluster.planner import GIB, PROCESS_BYTES, Demand, Device, Plan, Refusal, kv_token_bytes, layouts, plan, weight_bytes
+from ossia.common.errors import UserError
+from workers.model.config import ModelConfig
+from workers.model.layout import Layout, Shard
+
+TWENTY = ModelConfig(num_hidden_layers=24, num_local_experts=32)
+HUNDRED_TWENTY = ModelConfig(num_hidden_layers=36, num_local_experts=128)
+BFLOAT16 = Demand(dtype="bfloat16")
+
+
+def _whole(config: ModelConfig) -> Shard:
+    return Shard(config, Layout(), 0)
+
+
+@pytest.mark.parametrize(("config", "gigabytes", "kv_bytes"), [(TWENTY, 13.76, 49_152), (HUNDRED_TWENTY, 65.25, 73_728)])
+def test_figures_of_the_released_models(config: ModelConfig, gigabytes: float, kv_bytes: int) -> None:
+    assert round(weight_bytes(_whole(config), True, "bfloat16") / 1e9, 2) == gigabytes
+    assert kv_token_bytes(config, Layout(), "bfloat16") == kv_bytes
+    assert kv_token_bytes(config, Layout(8), "float32") == kv_bytes // 4
+
+
+def test_unpacked_experts_take_four_times_the_blocks() -> None:
+    unpacked = weight_bytes(_whole(HUNDRED_TWENTY), True, "bfloat16", unpack_experts=True)
+    assert unpacked == weight_bytes(_whole(HUNDRED_TWENTY), False, "bfloat16")
+    assert round(unpacked / 1e9) == 234
+
+
+def test_float32_widens_all_but_the_experts() -> None:
+    dense = 2 * TWENTY.vocab_size * TWENTY.hidden_size
+    growth = weight_bytes(_whole(TWENTY), True, "float32") - weight_bytes(_whole(TWENTY), True, "bfloat16")
+    assert dense * 2 < growth < dense * 2 * 1.6
+
+
+def test_weights_are_those_of_the_ranks() -> None:
+    for layout in (Layout(4, "ep"), Layout(4, "tp")):
+        result = plan(TWENTY, True, layout, Device(80 * GIB), BFLOAT16)
+        assert result.weights == tuple(weight_bytes(Shard(TWENTY, layout, rank), True, "bfloat16") for rank in range(4))
+        assert max(result.weights) < 13.76e9 / 4 * 1.03
+
+
+def test_the_cache_takes_a_share_of_what_is_free_up_to_a_cap() -> None:
+    weights = weight_bytes(_whole(TWENTY), True, "bfloat16")
+
+    def cache(free: int) -> int:
+        return plan(TWENTY, True, Layout(), Device(weights + PROCESS_BYTES + free), BFLOAT16).kv_memory
+
+    assert cache(GIB) == GIB // 2
+    assert cache(50 * GIB) == GIB
+    assert plan(TWENTY, True, Layout(), Device(80 * GIB), Demand("bfloat16", 131_072)).kv_memory == 131_072 * 49_152
+
+
+def test_one_sequence_fits_whatever_the_share() -> None:
+    sequence = 8192 * 49_152
+    weights = weight_bytes(_whole(TWENTY), True, "bfloat16")
+    result = plan(TWENTY, True, Layout(), Device(weights + PROCESS_BYTES + sequence), BFLOAT16)
+    assert (result.kv_memory, result.kv_tokens) == (sequence, 8192)
+    with pytest.raises(UserError, match="rank 0 lacks"):
+        plan(TWENTY, True, Layout(), Device(weights + PROCESS_BYTES + sequence - 1), BFLOAT16)
+
+
+def test_ranks_that_share_a_host_share_its_memory() -> None:
+    layout = Layout(2)
+    alone = plan(TWENTY, True, layout, Device(9 * GIB), BFLOAT16)
+    assert plan(TWENTY, True, layout, Device(4 * 9 * GIB, ranks=4), BFLOAT16) == alone
+    with pytest.raises(UserError, match=r"9\.00 GiB is free for each of the 4 ranks on this host.*fewer replicas"):
+        plan(HUNDRED_TWENTY, True, layout, Device(4 * 9 * GIB, ranks=4), BFLOAT16)
+
+
+def test_the_refusal_names_the_rank_and_what_it_lacks() -> None:
+    with pytest.raises(UserError) as caught:
+        plan(HUNDRED_TWENTY, True, Layout(2, "tp"), Device(24 * GIB), BFLOAT16)
+    needed = weight_bytes(Shard(HUNDRED_TWENTY, Layout(2, "tp"), 0), True, "bfloat16") + PROCESS_BYTES + 8192 * 36_864
+    match = re.search(
+        r"layout 2 x tp: rank 0 lacks ([\d.]+) GiB: it needs 30\.41 GiB of weights, 0\.28 GiB of", str(caught.value)
+    )
+    assert match is not None, str(caught.value)
+    assert float(match[1]) == pytest.approx(needed / GIB - 24, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("layout", "demand", "reason"),
+    [
+        (Layout(3), BFLOAT16, "layout 3 x ep: 3 ranks: a replica has 1, 2, 4 or 8"),
+        (Layout(1), Demand(max_context=200_000), "max context 200000: the model has 131072 positions"),
+        (
+            Layout(1),
+            Demand(kv_memory=GIB // 2),
+            "--kv-memory 0.50 GiB holds 5461 tokens, fewer than one sequence of --max-context 8192",
+        ),
+        (Layout(1), Demand(kv_memory=70 * GIB), "rank 0 lacks"),
+    ],
+)
+def test_what_cannot_be_is_refused(layout: Layout, demand: Demand, reason: str) -> None:
+    with pytest.raises(UserError, match=re.escape(reason)):
+        plan(TWENTY, True, layout, Device(80 * GIB), demand)
+
+
+def test_listing_plans_what_fits_and_says_why_not() -> None:
+    config = ModelConfig(
+        2, 4, hidden_size=64, intermediate_size=64, num_attention_heads=8, num_key_value_heads=4, vocab_size=999
+    )
+    listed = layouts(config, True, 8 * GIB, None, Demand())
+    assert [(each.layout.ranks, each.layout.experts) for each in listed] == [
+        *((1, "ep"), (2, "ep"), (2, "tp"), (4, "ep"), (4, "tp"), (8, "ep"), (8, "tp"))
+    ]
+    assert [isinstance(each, Plan) for each in listed] == [True, True, True, True, False, False, False]
+    reasons = [each.reason for each in listed if isinstance(each, Refusal)]
+    assert reasons[0] == "layout 4 x tp: intermediate_size 64 has 2 blocks of 32, fewer than 4 ranks"
+    assert reasons[1] == "layout 8 x ep: 4 key-value heads do not divide by 8 ranks"
+
+
+def test_listing_for_a_shared_host_counts_every_replica() -> None:
+    listed = layouts(TWENTY, True, 16 * GIB, 1, BFLOAT16)
+    assert isinstance(listed[0], Plan)
+    assert isinstance(layouts(TWENTY, True, 16 * GIB, 2, BFLOAT16)[0], Refusal)
+
+
+def test_planning_needs_no_torch() -> None:
+    program = "import sys, cluster.planner, workers.checkpoint.resolve; assert not {'torch', 'ray', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
