@@ -6,6 +6,7 @@ from typing import Protocol
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
+from ossia.common import wire
 from ossia.v1 import engine_pb2
 
 
@@ -33,6 +34,10 @@ class EngineError(Exception):
             has_retry |= detail.Unpack(retry)
         delay = retry.retry_delay.ToNanoseconds() / 1e9 if has_retry else None
         return cls(code, status.message, reason=info.reason, field=info.metadata.get("field", ""), retry_after_s=delay)
+
+    def status(self) -> status_pb2.Status:
+        """The inverse of `from_status`."""
+        return wire.status(self.code, self.message, reason=self.reason, field=self.field, retry_after_s=self.retry_after_s)
 
 
 class Engine(Protocol):

@@ -67,7 +67,7 @@ class Router:
         self._policy = POLICIES[self._options.policy]
         self._metrics = RouterMetrics(registry or CollectorRegistry())
         self._queue = Queue(self._options.queue_bound, self._metrics.queued.set)
-        self._epoch = secrets.randbits(64)
+        self.epoch = secrets.randbits(64)  # one life of this router
         self._fleet = fleet_pb2.FleetState()
         self._card: DescribeResponse | None = None
         self._replicas: dict[tuple[str, int, str], Replica] = {}
@@ -180,7 +180,7 @@ class Router:
             raise EngineError(grpc.StatusCode.UNAVAILABLE, "no replica has answered yet", reason="NO_REPLICA")
         card = DescribeResponse()
         card.CopyFrom(self._card)
-        card.epoch = self._epoch
+        card.epoch = self.epoch
         card.ready = self.ready
         del card.ranks[:]
         card.ranks.extend(rank for replica in self.replicas() for rank in replica.ranks)
