@@ -74,6 +74,7 @@ class ScriptedEngine:
                     continue
                 if isinstance(entry, EngineError):
                     raise entry
+                await asyncio.sleep(0)  # like any engine, it lets others run
                 yield self._delta(submit, index, entry)
                 index += len(entry)
             usage = engine_pb2.Usage(prompt_tokens=len(submit.prompt), output_tokens=index, cached_tokens=2)
@@ -88,6 +89,6 @@ class ScriptedEngine:
         delta = engine_pb2.Delta(first_index=index, tokens=tokens)
         if submit.sampling.HasField("logprobs"):
             for token in tokens:
-                top = [token, *range(submit.sampling.logprobs - 1)][: submit.sampling.logprobs]
+                top = [token, *range(1000, 1000 + submit.sampling.logprobs)][: submit.sampling.logprobs]
                 delta.logprobs.add(logprob=-0.5, top_ids=top, top_logprobs=[-0.5 - rank for rank in range(len(top))])
         return delta

@@ -1,5 +1,6 @@
 """The gateway on a real loopback port, in front of a scripted engine, with the client that users have."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -35,6 +36,13 @@ async def running(engine: Engine, settings: Settings) -> AsyncIterator[Gateway]:
         gateway = Gateway(f"http://127.0.0.1:{socket.getsockname()[1]}", registry)
         async with gateway.client, gateway.http:
             yield gateway
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Returns once what the server's tasks do has come about."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - there is no event for what the server does behind its socket
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

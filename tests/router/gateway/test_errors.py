@@ -1,0 +1,212 @@
+"""Every mistake is a 4xx in OpenAI's shape, with type, param and code; every trouble of the engine has its status."""
+
+from typing import Any
+
+import grpc
+import openai
+import pytest
+
+from ossia.v1 import engine_pb2
+from router.engine import EngineError
+from router.gateway.api import Settings
+from tests.fakes.scripted import CONTEXT, MODEL, ScriptedEngine, answer
+
+USER = {"role": "user", "content": "Hi"}
+IMAGE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}
+HALF_A_CALL = {"role": "assistant", "tool_calls": [{"id": "a"}]}
+CHAT: list[tuple[dict[str, Any], str, str]] = [
+    ({"messages": []}, "messages", "invalid_value"),
+    ({"messages": None}, "messages", "invalid_type"),
+    ({"messages": "Hi"}, "messages", "invalid_type"),
+    ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "invalid_type"),
+    ({"messages": [USER, {"role": "user"}]}, "messages[1].content", "missing_required_parameter"),
+    ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0]", "invalid_value"),
+    ({"messages": [{"content": "x"}]}, "messages[0]", "invalid_value"),
+    ({"messages": [5]}, "messages[0]", "invalid_type"),
+    ({"messages": [IMAGE]}, "messages[0].content[0].type", "unsupported_value"),
+    ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0]", "invalid_value"),
+    ({"messages": [USER, {"role": "tool", "content": "x", "tool_call_id": "no"}]}, "messages[1].tool_call_id", "invalid_value"),
+    (
+        {"messages": [{"role": "assistant", "tool_calls": [{"id": "a"}]}]},
+        "messages[0].tool_calls[0].function",
+        "missing_required_parameter",
+    ),
+    ({"temperature": 2.5}, "temperature", "invalid_value"),
+    ({"temperature": -1}, "temperature", "invalid_value"),
+    ({"temperature": "0"}, "temperature", "invalid_type"),
+    ({"temperature": True}, "temperature", "invalid_type"),
+    ({"top_p": 0}, "top_p", "invalid_value"),
+    ({"top_p": 1.1}, "top_p", "invalid_value"),
+    ({"top_k": -2}, "top_k", "invalid_value"),
+    ({"seed": 1 << 63}, "seed", "invalid_value"),
+    ({"seed": 1 << 70}, "seed", "invalid_value"),
+    ({"seed": 1.5}, "seed", "invalid_type"),
+    ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+    ({"max_completion_tokens": 1 << 32}, "max_completion_tokens", "invalid_value"),
+    ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "invalid_value"),
+    ({"stop": ""}, "stop", "invalid_value"),
+    ({"stop": [5]}, "stop[0]", "invalid_type"),
+    ({"stop": 5}, "stop", "invalid_type"),
+    ({"stream": "yes"}, "stream", "invalid_type"),
+    ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
+    ({"reasoning_effort": "utmost"}, "reasoning_effort", "invalid_value"),
+    ({"tools": [{"type": "web_search"}]}, "tools[0].type", "unsupported_value"),
+    ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "invalid_value"),
+    ({"tool_choice": "required"}, "tool_choice", "unsupported_value"),
+    ({"tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice", "unsupported_value"),
+    ({"n": 2}, "n", "unsupported_value"),
+    ({"n": True}, "n", "unsupported_value"),
+    ({"logprobs": True}, "logprobs", "unsupported_value"),
+    ({"top_logprobs": 3}, "top_logprobs", "unsupported_value"),
+    ({"presence_penalty": 0.5}, "presence_penalty", "unsupported_value"),
+    ({"frequency_penalty": -1}, "frequency_penalty", "unsupported_value"),
+    ({"logit_bias": {"5": 1}}, "logit_bias", "unsupported_value"),
+    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_value"),
+    ({"audio": {"voice": "x"}}, "audio", "unsupported_value"),
+    ({"prediction": {"type": "content"}}, "prediction", "unsupported_value"),
+    ({"temprature": 1}, "temprature", "unknown_parameter"),
+    ({"prompt": "x"}, "prompt", "unknown_parameter"),
+    ({"model": 5}, "model", "invalid_type"),
+]
+COMPLETIONS: list[tuple[dict[str, Any], str, str]] = [
+    ({"prompt": 5}, "prompt", "invalid_type"),
+    ({"prompt": None}, "prompt", "invalid_type"),
+    ({"prompt": [1, "a"]}, "prompt", "invalid_type"),
+    ({"prompt": [[1], [True]]}, "prompt", "invalid_type"),
+    ({"prompt": ""}, "prompt", "invalid_value"),
+    ({"prompt": []}, "prompt", "invalid_value"),
+    ({"prompt": [[]]}, "prompt", "invalid_value"),
+    ({"prompt": ["a"] * 129}, "prompt", "invalid_value"),
+    ({"prompt": [-1]}, "prompt", "invalid_value"),
+    ({"prompt": [201_088]}, "prompt", "invalid_value"),
+    ({"prompt": [1 << 80]}, "prompt", "invalid_value"),
+    ({"prompt": [1] * CONTEXT}, "prompt", "context_length_exceeded"),
+    ({"logprobs": 21}, "logprobs", "invalid_value"),
+    ({"logprobs": True}, "logprobs", "invalid_type"),
+    ({"echo": True}, "echo", "unsupported_value"),
+    ({"best_of": 3}, "best_of", "unsupported_value"),
+    ({"suffix": "x"}, "suffix", "unsupported_value"),
+    ({"n": 2}, "n", "unsupported_value"),
+    ({"messages": [USER]}, "messages", "unknown_parameter"),
+]
+
+
+async def refused(gateway: Any, path: str, body: Any) -> tuple[Any, ...]:
+    response = await gateway.http.post(path, json=body)
+    error = response.json()["error"]
+    assert error["message"]
+    return response.status_code, error["type"], error["param"], error["code"]
+
+
+async def test_every_mistake_in_chat_names_its_parameter(start: Any) -> None:
+    gateway = await start(ScriptedEngine(answer("x")))
+    for change, param, code in CHAT:
+        got = await refused(gateway, "/v1/chat/completions", {"model": MODEL, "messages": [USER], **change})
+        assert got == (400, "invalid_request_error", param, code), change
+
+
+async def test_every_mistake_in_completions_names_its_parameter(start: Any) -> None:
+    gateway = await start(ScriptedEngine(answer("x")))
+    for change, param, code in COMPLETIONS:
+        got = await refused(gateway, "/v1/completions", {"model": MODEL, "prompt": "x", **change})
+        assert got == (400, "invalid_request_error", param, code), change
+
+
+async def test_what_is_no_request_at_all(start: Any) -> None:
+    gateway = await start(ScriptedEngine(answer("x")), Settings(max_body_bytes=1000))
+    cases = [
+        (b"{", 400, "invalid_json"),
+        (b"", 400, "invalid_json"),
+        (b"\xff", 400, "invalid_json"),
+        (b'{"model": "\\ud800"}', 400, "invalid_json"),
+        (b'{"temperature": NaN}', 400, "invalid_json"),
+        (b"[" * 900, 400, "invalid_json"),
+        (b"[]", 400, "invalid_type"),
+        (b" " * 1001, 413, "request_too_large"),
+    ]
+    for body, status, code in cases:
+        response = await gateway.http.post("/v1/chat/completions", content=body)
+        assert (response.status_code, response.json()["error"]["code"]) == (status, code), body
+
+
+async def test_unknown_paths_and_methods(start: Any) -> None:
+    gateway = await start(ScriptedEngine())
+    for method, path, status, code in [
+        ("GET", "/v1/nothing", 404, "unknown_url"),
+        ("POST", "/v1/chat/completions/", 404, "unknown_url"),
+        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("DELETE", "/v1/models", 405, "method_not_allowed"),
+    ]:
+        response = await gateway.http.request(method, path)
+        assert (response.status_code, response.json()["error"]["code"]) == (status, code), path
+        assert response.headers["x-request-id"].startswith("req_")
+    assert response.headers["allow"]
+    assert gateway.metric("ossia_gateway_requests_total", route="/v1/models", status="405") == 1
+
+
+async def test_the_clients_own_exceptions(start: Any) -> None:
+    engine = ScriptedEngine(answer("x"))
+    gateway = await start(engine)
+    messages: Any = [USER]
+    with pytest.raises(openai.NotFoundError) as unknown:
+        await gateway.client.chat.completions.create(model="gpt-9", messages=messages)
+    assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
+    with pytest.raises(openai.BadRequestError) as long:
+        await gateway.client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "word " * CONTEXT}])
+    assert (long.value.code, long.value.param) == ("context_length_exceeded", "messages")
+    assert str(CONTEXT) in long.value.message
+    assert not engine.submits
+
+
+ENGINE = [
+    (EngineError(grpc.StatusCode.INVALID_ARGUMENT, "bad", reason="X_Y", field="sampling.top_p"), 400, "x_y", "top_p"),
+    (EngineError(grpc.StatusCode.INVALID_ARGUMENT, "bad", field="prompt"), 400, "invalid_value", "messages"),
+    (EngineError(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", retry_after_s=2.2), 429, "rate_limit_exceeded", None),
+    (EngineError(grpc.StatusCode.UNAVAILABLE, "none left", reason="NO_REPLICA"), 503, "no_replica", None),
+    (EngineError(grpc.StatusCode.DEADLINE_EXCEEDED, "late"), 504, "deadline_exceeded", None),
+    (EngineError(grpc.StatusCode.UNKNOWN, "secret internals"), 500, "internal_error", None),
+    (EngineError(grpc.StatusCode.UNAUTHENTICATED, "secret internals"), 500, "internal_error", None),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "code", "param"), ENGINE)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_engine_errors_known_in_time_are_statuses(
+    start: Any, error: EngineError, status: int, code: str, param: str | None, stream: bool
+) -> None:
+    gateway = await start(ScriptedEngine(error))
+    with pytest.raises(openai.APIStatusError) as raised:
+        await gateway.client.chat.completions.create(model=MODEL, messages=[USER], stream=stream)
+    assert (raised.value.status_code, raised.value.code, raised.value.param) == (status, code, param)
+    assert "secret" not in raised.value.message
+    retry = raised.value.response.headers.get("retry-after")
+    assert retry == {429: "3", 503: "1"}.get(status)
+
+
+async def test_no_engine_is_503_everywhere(start: Any) -> None:
+    engine = ScriptedEngine()
+    engine.card = EngineError(grpc.StatusCode.UNAVAILABLE, "no replica has answered yet")
+    gateway = await start(engine)
+    for method, path in (("GET", "/v1/models"), ("GET", "/v1/models/tiny"), ("POST", "/v1/chat/completions")):
+        body = {"model": MODEL, "messages": [USER]} if method == "POST" else None
+        response = await gateway.http.request(method, path, json=body)
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    ready = await gateway.http.get("/ready")
+    assert (ready.status_code, ready.json()["reason"]) == (503, "no replica has answered yet")
+    assert (await gateway.http.get("/health")).status_code == 200
+
+
+class Broken(ScriptedEngine):
+    """Fails in a way that nobody foresaw."""
+
+    async def describe(self) -> engine_pb2.DescribeResponse:
+        raise ZeroDivisionError("secret")
+
+
+async def test_our_own_bugs_are_500_without_internals(start: Any) -> None:
+    gateway = await start(Broken())
+    response = await gateway.http.post("/v1/chat/completions", json={"model": MODEL, "messages": [USER]})
+    assert response.status_code == 500
+    assert "secret" not in response.text
+    assert "Traceback" not in response.text
+    assert response.headers["x-request-id"]

@@ -1,0 +1,118 @@
+"""The stream on the wire: headers, pings, late errors, clients that leave or read slowly."""
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import grpc
+import openai
+import pytest
+
+from router.engine import EngineError
+from router.gateway.api import Settings
+from router.harmony.vocabulary import encode
+from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, answer
+from tests.router.gateway.conftest import eventually
+
+ASK: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+FAST = Settings(admission_s=0.1, ping_s=0.05)
+GONE = EngineError(grpc.StatusCode.UNAVAILABLE, "gone")
+
+
+async def test_headers_and_end(start: Any) -> None:
+    gateway = await start(ScriptedEngine(answer("Hi")))
+    async with gateway.http.stream("POST", "/v1/chat/completions", json={**ASK, "stream": True}) as response:
+        lines = [line async for line in response.aiter_lines() if line]
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert (response.headers["cache-control"], response.headers["x-accel-buffering"]) == ("no-cache", "no")
+    assert lines[-1] == "data: [DONE]"
+    assert all(json.loads(line.removeprefix("data: ")) for line in lines[:-1])
+
+
+async def test_pings_while_waiting_for_admission_then_a_late_refusal(start: Any) -> None:
+    engine = ScriptedEngine(None, GONE)
+    gateway = await start(engine, FAST)
+    async with gateway.http.stream("POST", "/v1/chat/completions", json={**ASK, "stream": True}) as response:
+        assert response.status_code == 200
+        lines = response.aiter_lines()
+        pings = 0
+        while pings < 3:
+            pings += await anext(lines) == ": ping"
+        engine.go.set()
+        rest = [line async for line in lines if line and line != ": ping"]
+    (event,) = rest
+    assert json.loads(event.removeprefix("data: "))["error"]["message"] == "gone"
+
+
+async def test_pings_between_tokens(start: Any) -> None:
+    tokens = answer("Hello")
+    engine = ScriptedEngine(tokens[:4], None, tokens[4:])
+    gateway = await start(engine, FAST)
+    async with gateway.http.stream("POST", "/v1/chat/completions", json={**ASK, "stream": True}) as response:
+        seen: list[str] = []
+        async for line in response.aiter_lines():
+            seen.append(line)
+            if seen.count(": ping") == 2:
+                engine.go.set()
+    assert [line for line in seen if line][-1] == "data: [DONE]"
+    assert seen[0].startswith("data: ")
+
+
+async def test_the_client_sees_a_failure_in_mid_stream(start: Any) -> None:
+    gateway = await start(ScriptedEngine(answer("Hello")[:4], GONE))
+    stream = await gateway.client.chat.completions.create(**ASK, stream=True)
+    with pytest.raises(openai.APIError) as raised:
+        [chunk async for chunk in stream]
+    assert (raised.value.message, raised.value.code) == ("gone", "unavailable")
+
+
+@pytest.mark.parametrize("finish", [FINISH.FINISH_REASON_CANCELLED, FINISH.FINISH_REASON_DEADLINE])
+async def test_ends_that_nobody_asked_for_are_errors(start: Any, finish: Any) -> None:
+    gateway = await start(ScriptedEngine(answer("Hello")[:4], finish=finish))
+    response = await gateway.http.post("/v1/chat/completions", json=ASK)
+    assert response.status_code == {FINISH.FINISH_REASON_CANCELLED: 503, FINISH.FINISH_REASON_DEADLINE: 504}[finish]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("admitted", [True, False])
+async def test_a_client_that_leaves_closes_the_engines_generator(start: Any, path: str, stream: bool, admitted: bool) -> None:
+    engine = ScriptedEngine(*([answer("Hello")[:4]] if admitted else []), None)
+    gateway = await start(engine)
+    body = {**ASK, "stream": stream} if "chat" in path else {"model": MODEL, "prompt": ["x", "y"], "stream": stream}
+    asking = asyncio.create_task(gateway.http.post(path, json=body))
+    await eventually(lambda: engine.running)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await asyncio.wait_for(engine.left.wait(), 5)
+    await eventually(lambda: gateway.metric("ossia_gateway_requests_total", route=path, status="499"))
+    assert engine.running == 0
+    assert gateway.metric("ossia_gateway_in_flight_requests") == 0
+
+
+async def test_a_slow_reader_is_not_buffered_without_bound(start: Any) -> None:
+    total, delta = 6000, encode("word " * 500)  # 15 MB, more than sockets hold
+    engine = ScriptedEngine(answer("")[:-1], *[delta] * total)
+    gateway = await start(engine)
+    async with gateway.http.stream("POST", "/v1/chat/completions", json={**ASK, "stream": True}) as response:
+        parts = response.aiter_raw()
+        await anext(parts)
+        before = -1.0
+        while before != (now := gateway.metric("ossia_gateway_output_tokens_total")):
+            before = now
+            await asyncio.sleep(0.2)
+    assert 0 < now < total * len(delta) / 2, "the engine's deltas were taken although nobody read them"
+    await asyncio.wait_for(engine.left.wait(), 5)
+
+
+async def test_the_log_has_counts_and_no_contents(start: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    gateway = await start(ScriptedEngine(answer("a secret answer")))
+    ask = {"model": MODEL, "messages": [{"role": "user", "content": "a secret question"}]}
+    await gateway.http.post("/v1/chat/completions", json=ask, headers={"x-request-id": "abc"})
+    (record,) = [record for record in caplog.records if record.name == "router.gateway.entry"]
+    assert (record.__dict__["request_id"], record.__dict__["status"]) == ("abc", 200)
+    assert record.__dict__["prompt_tokens"] > 0
+    assert record.__dict__["output_tokens"] == len(answer("a secret answer"))
+    assert not any("secret" in str(record.__dict__) for record in caplog.records if record.name.startswith("router"))
