@@ -4,8 +4,10 @@ import asyncio
 import json
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,6 +17,8 @@ from ossia.common.errors import UserError
 USER_ERROR, BUG = 2, 1
 DEFAULT_URL = "http://127.0.0.1:8000"
 
+GRACE = "Seconds that requests have to finish at a stop.  [default: 30]"
+PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -32,6 +36,20 @@ grace_option = click.option(
     "--grace", type=click.FloatRange(0), default=30.0, show_default=True, help="Seconds for requests at a stop."
 )
 host_option = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `serve`, `replica` and `layouts` ask about the model; all None where not given."""
+    for option in (
+        click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="[default: float32 on CPU, bfloat16 on GPU]"),
+        click.option("--max-context", type=int, help="Tokens of prompt and output together.  [default: 8192]"),
+        click.option("--kv-memory", help="KV cache a rank, such as 2GiB.  [default: a share of the free memory]"),
+        click.option(
+            "--unpack-experts", is_flag=True, default=None, help="Hold MXFP4 experts as bfloat16: four times their memory."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(invoke_without_command=True)
@@ -53,12 +71,9 @@ def cli(context: click.Context) -> None:
 @click.option("--config", "file", type=FILE, help="YAML file with the same settings; flags win.")
 @click.option("--name", help="Of this instance; several run side by side.  [default: ossia]")
 @click.option("--served-model-name", multiple=True, help="Name for clients; repeatable.  [default: the model's]")
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="[default: float32 on CPU, bfloat16 on GPU]")
-@click.option("--max-context", type=int, help="Tokens of prompt and output together.  [default: 8192]")
-@click.option("--kv-memory", help="KV cache a rank, such as 2GiB.  [default: a share of the free memory]")
-@click.option("--unpack-experts", is_flag=True, default=None, help="Hold MXFP4 experts as bfloat16: four times their memory.")
+@model_options
+@click.option("--grace", type=float, help=GRACE)
 @click.option("--ray-address", help="HOST:PORT of a running Ray.  [default: start one of its own]")
-@click.option("--grace", type=float, help="Seconds that requests have to finish at a stop.  [default: 30]")
 def serve(file: Path | None, served_model_name: tuple[str, ...], **flags: object) -> int:
     """Serve MODEL (a folder, or a hub id) until Ctrl-C. Without MODEL: a small random one."""
     from cluster import config
@@ -111,6 +126,110 @@ def chat(url: str | None, model: str | None, name: str) -> None:
 
     instance = Folder(name).read()
     part.run(url or (instance.url if instance else DEFAULT_URL), model)
+
+
+@cli.command()
+@fleet_option
+@host_option
+@click.option("--port", type=PORT, default=8000, show_default=True, help="0 for a free one.")
+@click.option("--served-model-name", multiple=True, help="Name for clients; repeatable.  [default: the model's]")
+@token_option
+@log_option
+@grace_option
+def gateway(
+    fleet: str,
+    host: str,
+    port: int,
+    served_model_name: tuple[str, ...],
+    token_file: Path | None,
+    log_folder: Path | None,
+    grace: float,
+) -> None:
+    """The OpenAI API over HTTP, in front of the replicas or routers of a fleet."""
+    from cluster import token
+    from router.gateway.server import GatewayConfig, run
+
+    secret = token.read(token_file)
+    run(GatewayConfig(fleet, host, port, secret, served_model_name, log_folder=log_folder, grace_s=grace))
+
+
+@cli.command()
+@fleet_option
+@host_option
+@click.option("--port", type=PORT, default=8001, show_default=True, help="Of the Engine protocol (gRPC); 0 for a free one.")
+@click.option("--metrics-port", type=PORT, default=0, help="Of Prometheus metrics.  [default: a free one]")
+@token_option
+@log_option
+@grace_option
+def router(
+    fleet: str, host: str, port: int, metrics_port: int, token_file: Path | None, log_folder: Path | None, grace: float
+) -> None:
+    """One engine made of the engines of a fleet, over gRPC."""
+    from cluster import token
+    from router.server import RouterConfig, run
+
+    secret = token.require(host, token_file)
+    run(RouterConfig(fleet, host, port, metrics_port, secret, log_folder, grace))
+
+
+@cli.command()
+@click.argument("model", required=False)
+@click.option("--ranks", type=int, help="Processes that share the model: 1, 2, 4 or 8.  [default: 2]")
+@click.option("--experts", type=click.Choice(["ep", "tp"]), help="Experts whole or cut by blocks.  [default: ep]")
+@click.option("--host", help="Address of the leader.  [default: 127.0.0.1]")
+@click.option("--port", type=int, default=50051, show_default=True, help="Of the leader (gRPC); 0 for a free one.")
+@click.option("--served-model-name", multiple=True, help="Name for clients; repeatable.  [default: the model's]")
+@model_options
+@click.option("--grace", type=float, help=GRACE)
+@token_option
+@log_option
+def replica(token_file: Path | None, log_folder: Path | None, served_model_name: tuple[str, ...], **flags: object) -> int:
+    """One copy of MODEL inside this host, without a gateway: for `ossia gateway --fleet` to find."""
+    from cluster import config, standalone
+
+    asked = config.load({**flags, "served_model_name": served_model_name or None})
+    return standalone.run(standalone.ReplicaConfig(asked, token_file, log_folder))
+
+
+@cli.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--hidden", type=int, default=128, show_default=True, help="Hidden size, a multiple of 32.")
+@click.option("--intermediate", type=int, default=256, show_default=True, help="Of an expert, a multiple of 32.")
+@click.option("--layers", type=int, default=4, show_default=True)
+@click.option("--experts", type=int, default=8, show_default=True)
+@click.option("--heads", type=int, default=16, show_default=True, help="Of queries.")
+@click.option("--kv-heads", type=int, default=8, show_default=True, help="Of keys and values.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def make_checkpoint(
+    folder: Path, hidden: int, intermediate: int, layers: int, experts: int, heads: int, kv_heads: int, seed: int
+) -> None:
+    """Write a random checkpoint in the released MXFP4 format to FOLDER, for tests and benchmarks."""
+    from cluster import make_checkpoint as part
+    from workers.model.config import ModelConfig
+
+    model = ModelConfig(
+        layers,
+        experts,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+    )
+    part.make_checkpoint(folder, model, seed)
+    click.echo(folder)
+
+
+@cli.command()
+@click.argument("model", required=False)
+@click.option("--device-memory", help="Of each device, such as 80GiB.  [default: what is free on this host, shared by all]")
+@click.option("--replicas", type=click.IntRange(1), default=2, show_default=True, help="That share this host.")
+@model_options
+def layouts(model: str | None, device_memory: str | None, replicas: int, **flags: object) -> None:
+    """Which layouts of MODEL fit, and why the others do not."""
+    from cluster import config
+    from cluster import layouts as part
+
+    click.echo(part.describe(config.load({"model": model, **flags}), replicas, device_memory))
 
 
 def main() -> None:

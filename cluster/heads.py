@@ -59,11 +59,10 @@ class Heads:
             self._record.update(phase="recovering")
             self._life += 1
             self._restarts.inc()
-            self._say(
-                f"{'Ray lost its GCS' if gcs_lost else self.head.complaint}; replicas go on serving while a new head starts"
-            )
+            reason = "Ray lost its GCS; replicas go on serving" if gcs_lost else self.head.complaint
+            self._say(f"{reason}; starting a new head")
             await asyncio.sleep(backoff.after(time.monotonic() - began))
-            spec = await self._successor(spec, gcs_lost)
+            spec = await self._successor(spec)
 
     async def fleet(self, state: fleet_pb2.FleetState) -> None:
         """Takes note of what the controller says; ends a lost Ray once none of its replicas is left."""
@@ -121,13 +120,10 @@ class Heads:
             self._record.update(phase="ready")
         self.ready.set()
 
-    async def _successor(self, spec: HeadSpec, gcs_lost: bool) -> HeadSpec:
-        """What the next head is told: to join the Ray that is there, or to start one and replace the old one's replicas."""
+    async def _successor(self, spec: HeadSpec) -> HeadSpec:
+        """What the next head is told: to join the same Ray, or to start one of its own and replace the old one's replicas."""
         if self._spec.ray_address is not None:
             return self._spec
-        gcs = self._record.instance.process("ray/gcs_server")
-        if not gcs_lost and gcs and gcs.find():
-            return replace(spec, ray_address=self._record.instance.ray_address)
         self._lost_folders.append(Path(spec.ray_folder))
         await self._retire()
         self._survivors = tuple(replica for replica in self._replicas.values() if _alive(replica.pids))

@@ -31,6 +31,7 @@ from workers.model.layout import Layout
 from workers.runner.spec import RunnerSpec
 
 LOOPBACK = "127.0.0.1"
+LONGEST_PARENT = 16  # characters of the folder for temporary files: Linux allows 107 for the path of a socket
 
 
 def run(config: ServeConfig, modules: Modules | None = None) -> int:
@@ -47,11 +48,11 @@ def run(config: ServeConfig, modules: Modules | None = None) -> int:
         endpoint = Endpoint("supervisor", os.getpid(), metrics.serve(LOOPBACK))
         spec = head_spec(config, model, runner, folder.logs)
         spec = replace(spec, controller_port=probe.free_port(spec.node_ip), processes=(endpoint,))
-        with _temporary() as temporary:
-            instance = _instance(config, spec, model, port, temporary)
+        with temporary() as scratch:
+            instance = _instance(config, spec, model, port, scratch)
             gateway = _gateway(config, instance, port, folder.logs)
             try:
-                supervisor = Supervisor(spec, gateway, Record(folder, instance), temporary, _restarts(), modules=modules)
+                supervisor = Supervisor(spec, gateway, Record(folder, instance), scratch, _restarts(), modules=modules)
                 return asyncio.run(supervisor.run())
             finally:
                 folder.remove()
@@ -120,7 +121,7 @@ def interface(address: str) -> str:
     raise UserError(f"no network interface of this host has the address {address}")
 
 
-def _instance(config: ServeConfig, spec: HeadSpec, model: ResolvedModel, port: int, temporary: Path) -> Instance:
+def _instance(config: ServeConfig, spec: HeadSpec, model: ResolvedModel, port: int, scratch: Path) -> Instance:
     supervisor = ProcessId.of("supervisor", os.getpid())
     assert supervisor, "this process exists"
     return Instance(
@@ -133,7 +134,7 @@ def _instance(config: ServeConfig, spec: HeadSpec, model: ResolvedModel, port: i
         ranks=config.ranks,
         experts=config.experts,
         controller=f"{spec.node_ip}:{spec.controller_port}",
-        folder=str(temporary),
+        folder=str(scratch),
         grace=config.grace,
         token=spec.token,
     )
@@ -150,9 +151,10 @@ def _gateway(config: ServeConfig, instance: Instance, port: int, log_folder: Pat
 
 
 @contextmanager
-def _temporary() -> Iterator[Path]:
-    """A folder with a short path, for Ray's sockets lie in it."""
-    folder = Path(tempfile.mkdtemp(prefix="ossia-"))
+def temporary() -> Iterator[Path]:
+    """A folder with a short path, for the sockets that Ray makes in it."""
+    parent = tempfile.gettempdir()
+    folder = Path(tempfile.mkdtemp(prefix="ossia-", dir=parent if len(parent) <= LONGEST_PARENT else "/tmp"))
     try:
         yield folder
     finally:

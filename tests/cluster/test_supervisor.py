@@ -140,7 +140,7 @@ def test_a_lost_gcs_is_replaced_while_the_replicas_serve(start: Callable[..., Ru
     running.until(lambda: running.state.phase == "ready" and not running.state.process("lost/head"))
     assert all(alive(running.pid(part)) for part in before)
     errors = running.errors.read_text()
-    assert "Ray lost its GCS; replicas go on serving while a new head starts" in errors
+    assert "Ray lost its GCS; replicas go on serving; starting a new head" in errors
     assert "every replica is ready again" in errors
     running.process.terminate()
     assert running.ended() == 0

@@ -1,0 +1,73 @@
+"""`ossia replica`: one gang inside this host on a Ray of its own, as a pod runs it; a pod that loses it is started again."""
+
+import asyncio
+import json
+import os
+import signal
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from cluster import probe, serve, token, watch
+from cluster.child import Child
+from cluster.config import ServeConfig
+from cluster.progress import Progress
+from cluster.spec import HeadSpec
+from ossia.common.errors import UserError
+
+
+@dataclass(frozen=True)
+class ReplicaConfig:
+    """`serve` says what the gang is; its gateway's host and port are the leader's here."""
+
+    serve: ServeConfig
+    token_file: Path | None = None
+    log_folder: Path | None = None  # None: a temporary one
+
+
+def run(config: ReplicaConfig) -> int:
+    """Serves until SIGINT or SIGTERM. Returns the exit code: that of the head, 1 where its Ray is lost. Raises UserError."""
+    asked = replace(config.serve, replicas=1)
+    secret = token.require(asked.host, config.token_file)
+    model = serve.find_model(asked.model)
+    runner = serve.plan_runner(asked, model)
+    port = probe.require_free(asked.host, asked.port)
+    with serve.temporary() as folder:
+        logs = config.log_folder or folder / "logs"
+        spec = replace(
+            serve.head_spec(asked, model, runner, logs),
+            ray_folder=str(folder / "ray"),
+            controller_port=probe.free_port(),
+            leader_host=asked.host,
+            leader_port=port,
+            token=secret,
+        )
+        return asyncio.run(_run(spec, folder))
+
+
+async def _run(spec: HeadSpec, folder: Path) -> int:
+    file = folder / "head.json"
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+        json.dump(asdict(spec), stream)
+    head = Child.start("head", ["cluster.head", "--spec", str(file)], {})
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, head.terminate)
+    progress = Progress()
+    watcher = asyncio.create_task(_show(spec, progress))
+    try:
+        async for line in head.lines():
+            if '"gcs_lost"' in line:
+                progress.say("Ray lost its GCS: this replica ends, to be started again")
+                head.kill()
+                return 1
+        code = await head.wait()
+    finally:
+        watcher.cancel()
+        head.kill()
+    if code == 2:
+        raise UserError(head.complaint)
+    return code
+
+
+async def _show(spec: HeadSpec, progress: Progress) -> None:
+    async for state in watch.states(f"{spec.node_ip}:{spec.controller_port}", spec.token):
+        progress.fleet(state)
