@@ -1,7 +1,13 @@
-"""What the head process is told to keep running, in plain values that travel as JSON between processes and into the controller."""
+"""What the head is told to keep running, in plain values that travel as JSON between processes and into the controller."""
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from ossia.common import wire
+from ossia.common.errors import UserError
+from workers.model.layout import Layout
 from workers.runner.spec import RunnerSpec
 
 
@@ -21,6 +27,7 @@ class Survivor:
     name: str
     address: str  # host:port of its leader
     pids: tuple[int, ...]  # its ranks, in rank order
+    epoch: int = 1  # its last one; the replacement's is the next
 
 
 @dataclass(frozen=True)
@@ -31,18 +38,55 @@ class HeadSpec:
     model_names: tuple[str, ...]
     log_folder: str
     ray_address: str | None = None  # an existing Ray; None starts one that belongs to this head
-    ray_folder: str = ""  # temporary folder of the Ray that it starts
-    node_ip: str = "127.0.0.1"  # address that Ray, leaders, metrics and torch.distributed bind to
+    ray_folder: str = ""  # temporary folder of the Ray that it starts; its path is short, for sockets lie in it
+    node_ip: str = "127.0.0.1"  # address that the controller and the Ray that it starts bind to
     controller_port: int = 0
+    leader_host: str = ""  # address that leaders, metrics and rendezvous bind to; empty: that of the rank's node in Ray
     leader_port: int = 0  # 0: a free one for every leader
     token: str | None = None  # the cluster's gRPC token
     max_sequences: int = 64  # requests that run at once in a replica
     token_budget: int = 512  # tokens computed in a step
     cpus_per_rank: float = 0.5  # size of a bundle
     gpus_per_rank: float = 0.0
+    strategy: Literal["STRICT_PACK", "PACK"] = "STRICT_PACK"  # a replica on one node, or on several where it must
     placement_timeout_s: float = 60.0
     start_timeout_s: float = 1800.0  # loading included
-    ping_timeout_s: float = 10.0
+    ping_timeout_s: float = 10.0  # a rank that does not answer for so long has hung
     grace_s: float = 30.0
     processes: tuple[Endpoint, ...] = ()
-    survivors: tuple[Survivor, ...] = field(default_factory=tuple)
+    survivors: tuple[Survivor, ...] = ()
+    shard: str = "workers.shard:Shard"  # what a rank runs, as module:class
+
+    def __post_init__(self) -> None:
+        if self.leader_port and self.replicas > 1:
+            raise UserError(f"{self.replicas} replicas cannot share leader port {self.leader_port}: use 0, a free one for each")
+        for host in filter(None, (self.node_ip, self.leader_host)):
+            wire.require_token(host, self.token)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the replicas."""
+        return tuple(f"replica-{index}" for index in range(self.replicas))
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """What Ray sets aside for a rank."""
+        return {"CPU": self.cpus_per_rank} | ({"GPU": self.gpus_per_rank} if self.gpus_per_rank else {})
+
+    @classmethod
+    def parse(cls, text: str) -> "HeadSpec":
+        """The inverse of `json.dumps(dataclasses.asdict(spec))`."""
+        values: dict[str, Any] = json.loads(text)
+        values["runner"] = _runner(values["runner"])
+        values["model_names"] = tuple(values["model_names"])
+        values["processes"] = tuple(Endpoint(**endpoint) for endpoint in values.get("processes", ()))
+        values["survivors"] = tuple(_survivor(survivor) for survivor in values.get("survivors", ()))
+        return cls(**values)
+
+
+def _runner(values: Mapping[str, Any]) -> RunnerSpec:
+    return RunnerSpec(**{**values, "layout": Layout(**values["layout"])})
+
+
+def _survivor(values: Mapping[str, Any]) -> Survivor:
+    return Survivor(**{**values, "pids": tuple(values["pids"])})

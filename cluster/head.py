@@ -1,0 +1,191 @@
+"""`python -m cluster.head --spec FILE`: owns an instance's Ray, or joins one, and has the controller run in it.
+
+Says what happens as JSON lines on stdout: `controller` (its address, Ray's, their pids), `ready` (every replica is),
+`gcs_lost`, `gcs_returned`, `error`. A UserError is one line on stderr and exit code 2. SIGTERM and SIGINT stop the replicas
+with grace and remove everything. SIGKILL takes a Ray of its own along.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+
+from cluster import gcs, processes
+from cluster.ray_local import NAMESPACE, LocalRay, environment
+from cluster.spec import HeadSpec
+from ossia.common import logs
+from ossia.common.errors import UserError
+
+POLL_S = 1.0
+EXTRA_S = 15.0  # beyond the grace, for the controller to stop everything
+
+logger = logging.getLogger(__name__)
+
+
+class RayLost(Exception):
+    """A Ray of our own ended, and all replicas with it."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m cluster.head")
+    parser.add_argument("--spec", type=Path, required=True, help="a HeadSpec as JSON")
+    spec = HeadSpec.parse(parser.parse_args().spec.read_text(encoding="utf-8"))
+    logs.configure("head", Path(spec.log_folder))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    code = 0
+    try:
+        _run(spec)
+    except UserError as error:
+        print(f"ossia: {error}", file=sys.stderr)
+        code = 2
+    except RayLost as error:
+        _say("error", message=str(error))
+        code = 1
+    finally:
+        processes.kill(processes.below(psutil.Process()))
+    sys.stdout.flush()
+    os._exit(code)  # what Ray registered to do at exit would wait for a GCS that may be gone
+
+
+def _run(spec: HeadSpec) -> None:
+    os.environ.update(environment(spec))
+    local = LocalRay(spec)
+    head = Head(replace(spec, controller_port=spec.controller_port or _free_port(spec.node_ip)), local)
+    asyncio.run(head.run())
+
+
+class Head:
+    """Stateless: what is desired is in the controller, what there is in Ray."""
+
+    def __init__(self, spec: HeadSpec, local: LocalRay) -> None:
+        self._spec = spec
+        self._local = local
+        self._controller: Any = None
+        self._controller_pid = 0
+
+    async def run(self) -> None:
+        """Returns after SIGTERM or SIGINT, with nothing left running. Raises UserError or RayLost."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        try:
+            await self._find_controller()
+            await _first(stop.wait(), self._tell_ready(), self._watch_gcs(), self._watch_raylet())
+        finally:
+            await self._end()
+
+    async def _find_controller(self) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        from cluster.controller import ControllerActor
+        from cluster.placement import preflight
+
+        preflight(self._spec)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._controller = ControllerActor.options(
+            name=f"{self._spec.instance}/controller",
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            scheduling_strategy=here,
+        ).remote(self._spec)
+        card = await _call(self._controller.card.remote())
+        self._controller_pid = card.pid
+        pids = self._local.pids | {"controller": card.pid}
+        _say("controller", address=card.address, ray_address=self._local.address, pids=pids)
+
+    async def _tell_ready(self) -> NoReturn:
+        await _call(self._controller.wait_ready.remote())
+        _say("ready")
+        await _forever()
+
+    async def _watch_gcs(self) -> NoReturn:
+        while True:
+            await gcs.lost(self._local.address)
+            _say("gcs_lost")
+            await gcs.returned(self._local.address)
+            _say("gcs_returned")
+
+    async def _watch_raylet(self) -> NoReturn:
+        """A raylet takes the ranks of its node along; that of somebody else's Ray is theirs to mind."""
+        raylet = self._local.pids.get("raylet")
+        while raylet is None or processes.alive(raylet):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(POLL_S)
+        raise RayLost("the raylet died, and every rank with it")
+
+    async def _end(self) -> None:
+        import ray
+        from ray.exceptions import RayError
+
+        gcs_alive = await gcs.alive(self._local.address)
+        if self._controller:
+            try:
+                async with asyncio.timeout(self._spec.grace_s + EXTRA_S):
+                    await self._controller.stop.remote(self._spec.grace_s)
+            except (RayError, TimeoutError):
+                logger.warning("the controller did not stop the replicas", exc_info=True)
+            if gcs_alive:
+                ray.kill(self._controller)
+            processes.kill_actors([self._controller_pid])
+        self._local.stop(gcs_alive=gcs_alive)
+
+
+async def _call(reference: Any) -> Any:
+    """What the controller answers; raises its UserError as it is."""
+    from ray.exceptions import RayTaskError
+
+    try:
+        return await reference
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
+
+
+async def _forever() -> NoReturn:
+    await asyncio.Event().wait()
+    raise AssertionError("nobody sets it")
+
+
+async def _first(*coroutines: Coroutine[Any, Any, object]) -> None:
+    """Returns or raises as the first of them does, and cancels the others."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _say(event: str, **values: object) -> None:
+    print(json.dumps({"event": event, **values}), flush=True)
+
+
+def _leave(_number: int, _frame: object) -> NoReturn:
+    """Before the event loop runs: unwinds from wherever Ray's start is."""
+    raise SystemExit(0)
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as free:
+        free.bind((host, 0))
+        return int(free.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Ray on this host: one that belongs to this process, or one that is joined. Imports ray only once its environment is set."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cluster import processes
+from cluster.spec import HeadSpec
+from ossia.common.errors import UserError
+
+NAMESPACE = "ossia"
+WEEK_S = 7 * 24 * 3600
+OBJECT_STORE_BYTES = 80 << 20  # nothing travels through it after start-up; this is near Ray's least
+LONGEST_FOLDER = 36  # characters: Linux allows 107 for a socket's path, Ray adds up to 71
+PARTS = ("gcs_server", "raylet")
+
+
+def environment(spec: HeadSpec) -> dict[str, str]:
+    """What must be in the environment before Ray is imported and any process of it starts.
+
+    Raylets and workers give up on a lost GCS only after a week. Ray puts the host's own address in the place of a loopback
+    one, and listens on every interface, unless told that there are no other hosts. A Ray of our own demands a token of its own.
+    """
+    values = {"RAY_gcs_rpc_server_reconnect_timeout_s": str(WEEK_S), "RAY_USAGE_STATS_ENABLED": "0"}
+    token = Path(spec.ray_folder) / "auth_token"
+    if spec.ray_address is None or (spec.ray_folder and token.exists()):
+        values |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    if spec.ray_address is None and spec.node_ip.startswith("127."):
+        values["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    return values
+
+
+class LocalRay:
+    """This process as a driver of Ray; a Ray of its own ends with it, even by SIGKILL."""
+
+    def __init__(self, spec: HeadSpec) -> None:
+        """Raises UserError. Must run in the main thread: the kernel ends Ray's processes with the thread that started them."""
+        import ray
+
+        self.own = spec.ray_address is None
+        if self.own:
+            _make(Path(spec.ray_folder))
+        try:
+            ray.init(namespace=NAMESPACE, log_to_driver=False, configure_logging=False, **_arguments(spec))
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            where = f"Ray at {spec.ray_address} cannot be joined" if spec.ray_address else "Ray does not start"
+            raise UserError(f"{where}: {str(error).strip().splitlines()[0]}") from error
+        self.address: str = ray.get_runtime_context().gcs_address
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Of a Ray of our own, by part."""
+        children = psutil.Process().children() if self.own else []
+        return {child.name(): child.pid for child in children if child.name() in PARTS}
+
+    def stop(self, *, gcs_alive: bool) -> None:
+        """Leaves Ray. Everything that a Ray of our own has started ends."""
+        import ray
+
+        started = processes.below(psutil.Process()) if self.own else []
+        if gcs_alive:
+            ray.shutdown()
+        processes.kill(started)
+
+
+def _arguments(spec: HeadSpec) -> Mapping[str, Any]:
+    if spec.ray_address:
+        return {"address": spec.ray_address}
+    return {
+        "address": "local",
+        "num_cpus": os.cpu_count(),
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "_temp_dir": spec.ray_folder,
+        "_node_ip_address": spec.node_ip,
+    }
+
+
+def _make(folder: Path) -> None:
+    """The temporary folder, and the token in it."""
+    if len(str(folder)) > LONGEST_FOLDER:
+        raise UserError(f"the path of Ray's folder is too long for sockets: {folder}; use at most {LONGEST_FOLDER} characters")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder / "auth_token", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(secrets.token_hex(32))

@@ -1,0 +1,48 @@
+"""Where bundles find no place, the refusal names the first of them, what it asks and what each node offers."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.placement import Node, refusal
+from cluster.spec import HeadSpec
+from workers.model.layout import Layout
+from workers.runner.spec import RunnerSpec
+
+SPEC = HeadSpec("test", 2, RunnerSpec("checkpoint", Layout(2)), ("model",), "logs", cpus_per_rank=1)
+
+
+def test_replicas_that_fit_are_not_refused() -> None:
+    assert refusal(SPEC, SPEC.names, [Node("a", {"CPU": 2}), Node("b", {"CPU": 2})]) is None
+
+
+def test_the_first_bundle_without_a_place_is_named() -> None:
+    reason = refusal(SPEC, SPEC.names, [Node("a", {"CPU": 3})])
+    assert reason is not None
+    assert reason.startswith("replica-1 cannot be placed: the bundle of its rank 1 asks for CPU 1 on one node")
+    assert reason.endswith("a offers CPU 1")
+
+
+def test_a_resource_that_no_node_has_is_named() -> None:
+    reason = refusal(replace(SPEC, gpus_per_rank=1), SPEC.names, [Node("a", {"CPU": 64})])
+    assert reason is not None
+    assert "rank 0 asks for CPU 1, GPU 1" in reason
+    assert "a offers CPU 64, GPU 0" in reason
+
+
+def test_strict_pack_keeps_a_replica_on_one_node_and_pack_does_not() -> None:
+    nodes = [Node("a", {"CPU": 1}), Node("b", {"CPU": 3})]
+    assert refusal(SPEC, SPEC.names, nodes) is not None
+    assert refusal(replace(SPEC, strategy="PACK"), SPEC.names, nodes) is None
+
+
+def test_no_node_at_all() -> None:
+    assert "there is no node" in (refusal(SPEC, SPEC.names, []) or "")
+
+
+@given(cores=st.lists(st.integers(0, 8), max_size=4), ranks=st.sampled_from([1, 2, 4]), replicas=st.integers(1, 4))
+def test_strict_pack_is_refused_exactly_where_whole_gangs_do_not_fit(cores: list[int], ranks: int, replicas: int) -> None:
+    spec = replace(SPEC, runner=RunnerSpec("checkpoint", Layout(ranks)), replicas=replicas, cpus_per_rank=0.1)
+    nodes = [Node(str(index), {"CPU": count / 10}) for index, count in enumerate(cores)]
+    assert (refusal(spec, spec.names, nodes) is None) == (sum(count // ranks for count in cores) >= replicas)
