@@ -1,0 +1,24 @@
+"""Experts held as dense weights, in plain torch. Weights in another dtype than x are cast expert by expert on use."""
+
+import torch
+from torch import Tensor
+
+from workers.kernels.experts import Dense, Experts
+from workers.kernels.routing import route, swiglu
+
+
+class TorchDense:
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Needs no scratch memory."""
+
+    def __call__(self, x: Tensor, ids: Tensor, weights: Tensor, experts: Experts[Dense]) -> Tensor:
+        def forward(index: int, rows: Tensor) -> Tensor:
+            gate_up = _linear(rows, experts.gate_up, index)
+            return _linear(swiglu(gate_up, experts.limit), experts.down, index)
+
+        return route(x, ids, weights, experts.local, forward)
+
+
+def _linear(x: Tensor, layer: Dense, index: int) -> Tensor:
+    out = x @ layer.weight[index].to(x.dtype)
+    return out if layer.bias is None else out.add_(layer.bias[index])

@@ -1,0 +1,32 @@
+"""Experts held in MXFP4, in plain torch: each one that has tokens is unpacked on use, some rows at a time, and multiplied."""
+
+import torch
+from torch import Tensor
+
+from workers.kernels.experts import Experts, Packed
+from workers.kernels.mxfp4 import BLOCK_BYTES, Unpacker
+from workers.kernels.routing import route, swiglu
+
+SCRATCH = 1 << 21  # values unpacked at a time: 8 MiB in float32, about a core's share of cache
+
+
+class TorchMxfp4:
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.unpack = Unpacker(SCRATCH, dtype, device)
+
+    def __call__(self, x: Tensor, ids: Tensor, weights: Tensor, experts: Experts[Packed]) -> Tensor:
+        def forward(index: int, rows: Tensor) -> Tensor:
+            gate_up = self._linear(rows, experts.gate_up, index)
+            return self._linear(swiglu(gate_up, experts.limit), experts.down, index)
+
+        return route(x, ids, weights, experts.local, forward)
+
+    def _linear(self, x: Tensor, layer: Packed, index: int) -> Tensor:
+        blocks, scales = layer.blocks[index], layer.scales[index]
+        rows, groups = scales.shape
+        step = SCRATCH // (groups * 2 * BLOCK_BYTES)
+        out = x.new_empty(len(x), rows)
+        for start in range(0, rows, step):
+            weight = self.unpack(blocks[start : start + step], scales[start : start + step])
+            out[:, start : start + step] = x @ weight.t()
+        return out if layer.bias is None else out.add_(layer.bias[index])

@@ -1,0 +1,77 @@
+"""From a spec to a runner: joins the ranks, loads this rank's slices, sizes the cache."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import torch
+from torch._C._distributed_c10d import Store
+
+from ossia.common.errors import UserError
+from workers.checkpoint import open_checkpoint
+from workers.kernels.table import ATTENTION, EXPERTS, choose
+from workers.model.cache import Cache, block_bytes
+from workers.model.layout import Shard
+from workers.model.model import Model
+from workers.model.weights import Source
+from workers.runner.collective import Alone, Collective, Group
+from workers.runner.device import placement
+from workers.runner.runner import TorchRunner
+from workers.runner.spec import RunnerSpec
+
+LOADING = timedelta(hours=1)  # how long ranks wait for the slowest to load; whoever supervises them ends it sooner
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def build(spec: RunnerSpec, rank: int, store: Store | None, progress: Callable[[int], None] | None = None) -> TorchRunner:
+    """Builds one rank's runner; every rank of the layout must call it with the same spec. `store` is None for one rank alone.
+
+    `progress` is told the bytes read. Raises UserError where the checkpoint, the layout or the memory do not fit, and
+    RuntimeError when another rank is lost or late.
+    """
+    torch.set_num_threads(spec.threads)
+    place, dtype = placement(), DTYPES[spec.dtype]
+    weights = open_checkpoint(spec.checkpoint, progress)
+    shard = Shard(weights.config, spec.layout, rank)
+    attention = choose(ATTENTION, place.device, dtype, "paged")
+    experts = choose(EXPERTS, place.device, dtype, "packed" if weights.packed and not spec.unpack_experts else "dense")
+    blocks = _cache_blocks(shard, spec, dtype)
+    collective = _join(spec, rank, store)
+    kernel = attention.make(
+        heads=len(shard.heads),
+        kv_heads=len(shard.kv_heads),
+        head_dim=shard.config.head_dim,
+        block_size=spec.block_size,
+        window=shard.config.sliding_window,
+    )
+    source = Source(weights, shard, dtype, place.device)
+    model = Model(source, kernel, experts.make(dtype, place.device), collective.reduce, unpack=spec.unpack_experts)
+    if store is not None:
+        _await_loaded(store, rank, spec.layout.ranks)
+    cache = Cache(shard, collective.smallest(blocks), spec.block_size, dtype, place.device)
+    kernels = {"attention": attention.name, "experts": experts.name}
+    return TorchRunner(shard.config, model, cache, collective, kernels, place.device)
+
+
+def _join(spec: RunnerSpec, rank: int, store: Store | None) -> Collective:
+    if store is None:
+        assert spec.layout.ranks == 1, "several ranks meet through a store"
+        return Alone()
+    return Group(store, rank, spec.layout.ranks, placement(), spec.collective_timeout_s, spec.interface)
+
+
+def _await_loaded(store: Store, rank: int, ranks: int) -> None:
+    """Ranks load at their own pace, so they meet here, at the store, before the first collective starts its clock."""
+    store.set(f"loaded/{rank}", "")
+    store.wait([f"loaded/{other}" for other in range(ranks)], LOADING)
+
+
+def _cache_blocks(shard: Shard, spec: RunnerSpec, dtype: torch.dtype) -> int:
+    """How many blocks `spec.kv_memory` holds. Raises UserError where one request of `max_context` tokens would not fit."""
+    size = block_bytes(shard, spec.block_size, dtype)
+    blocks, needed = spec.kv_memory // size, -(-spec.max_context // spec.block_size)
+    if blocks < needed:
+        raise UserError(
+            f"a KV cache of {spec.kv_memory / 2**20:.0f} MiB a rank holds {blocks * spec.block_size} tokens, fewer than the "
+            f"context of {spec.max_context}: give it {needed * size / 2**20:.0f} MiB (--kv-memory) or lower --max-context"
+        )
+    return blocks

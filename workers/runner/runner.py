@@ -1,0 +1,62 @@
+"""Runs steps on one rank: the leader's `execute` and the others' `follow` do the same work on the same plan."""
+
+import numpy as np
+import torch
+
+from workers.engine.plan import Plan, Sampled
+from workers.model.batch import Batch
+from workers.model.cache import Cache
+from workers.model.config import ModelConfig
+from workers.model.model import Model
+from workers.runner.collective import Collective
+from workers.runner.sampler import Sampler
+
+NOTHING = Sampled(np.zeros(0, np.int32), np.zeros(0, np.float32), [], [])
+
+
+class TorchRunner:
+    """One rank of a replica; on rank 0 a `workers.engine.plan.Runner`. Used from one thread."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        model: Model,
+        cache: Cache,
+        collective: Collective,
+        kernels: dict[str, str],
+        device: torch.device,
+    ) -> None:
+        self.config = config
+        self.kernels = kernels
+        self.kv_blocks = cache.blocks
+        self._model = model
+        self._cache = cache
+        self._collective = collective
+        self._sampler = Sampler(config.vocab_size, collective)
+        self._device = device
+
+    def execute(self, plan: Plan) -> Sampled:
+        """Runs one step on every rank, leader only. Raises RuntimeError when a rank is lost or late."""
+        self._collective.send(plan.pack())
+        sampled = self._step(plan)
+        assert sampled is not None, "execute belongs to the leader"
+        return sampled
+
+    def follow(self) -> None:
+        """Runs the leader's steps until it closes. Raises RuntimeError when a rank is lost or late."""
+        while (buffer := self._collective.receive()) is not None:
+            self._step(Plan.unpack(buffer))
+        self._collective.close()
+
+    def close(self) -> None:
+        """On the leader, lets the other ranks go; frees the cache. Raises RuntimeError when a rank is lost."""
+        self._cache.layers.clear()
+        self._collective.close()
+
+    @torch.inference_mode()
+    def _step(self, plan: Plan) -> Sampled | None:
+        if len(plan.context_lengths) == 0:
+            self._collective.beat()
+            return NOTHING
+        logits = self._model(Batch.of(plan, self._device), self._cache)
+        return self._sampler(logits, plan)
