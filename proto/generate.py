@@ -15,7 +15,8 @@ def generate(out: Path) -> None:
     includes = [SOURCE, Path(google.rpc.status_pb2.__file__).parents[2], Path(grpc_tools.__file__).parent / "_proto"]
     outputs = ("python_out", "grpc_python_out", "mypy_out", "mypy_grpc_out")
     files = sorted(str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.proto"))
-    arguments = ["protoc", *(f"-I{path}" for path in includes), *(f"--{name}={out}" for name in outputs), *files]
+    plugins = [f"--plugin={Path(sys.executable).parent / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
+    arguments = ["protoc", *plugins, *(f"-I{path}" for path in includes), *(f"--{name}={out}" for name in outputs), *files]
     if code := protoc.main(arguments):
         raise SystemExit(code)
 
