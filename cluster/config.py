@@ -57,20 +57,19 @@ def parse_bytes(value: object) -> int:
 def _read(file: Path) -> dict[str, object]:
     try:
         root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        return {} if root is None else _settings(root, file)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); give --config an existing YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{file} line {mark.line + 1}" if mark else str(file)
-        raise UserError(f"{where}: not YAML ({getattr(error, 'problem', None) or 'unreadable'}); mend that line") from error
-    if root is None:
-        return {}
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not text in UTF-8; give --config a YAML file") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{file} line {line}: not YAML ({error.problem}); mend that line") from error
+
+
+def _settings(root: yaml.Node, file: Path) -> dict[str, object]:
     if not isinstance(root, yaml.MappingNode):
         raise UserError(f"{file} line {root.start_mark.line + 1}: must hold `key: value` lines, such as `replicas: 2`")
-    return _settings(root, file)
-
-
-def _settings(root: yaml.MappingNode, file: Path) -> dict[str, object]:
     settings: dict[str, object] = {}
     for key_node, value_node in root.value:
         where = f"{file} line {key_node.start_mark.line + 1}"

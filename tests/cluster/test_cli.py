@@ -1,0 +1,97 @@
+"""The command line itself: what it imports, and what a mistake looks like."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WITHOUT = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked}:
+            raise ImportError(f"{{name}} is blocked")
+
+sys.meta_path.insert(0, Blocker())
+sys.argv[:] = ["ossia", *{arguments}]
+from cluster.cli import main
+main()
+"""
+HEAVY = {"torch", "ray", "transformers", "safetensors", "huggingface_hub"}
+
+
+def ossia(*arguments: str, blocked: set[str] | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    script = WITHOUT.format(blocked=repr(blocked or set()), arguments=list(arguments))
+    env = {**os.environ, **environment}
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=env)
+
+
+@pytest.mark.parametrize("command", ["serve", "status", "stop", "logs", "chat", "gateway", "router", "replica", "layouts"])
+def test_help_needs_neither_torch_nor_ray(command: str) -> None:
+    done = ossia(command, "--help", blocked=HEAVY | {"starlette", "uvicorn"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"Usage: ossia {command}")
+
+
+def test_the_gateway_starts_without_torch_and_ray() -> None:
+    done = ossia("gateway", "--fleet", "nonsense", blocked=HEAVY)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("ossia: --fleet: 'nonsense' is not HOST:PORT")
+
+
+def test_the_router_starts_without_torch_and_ray() -> None:
+    assert ossia("router", "--fleet", "nonsense", blocked=HEAVY).stderr.startswith("ossia: --fleet: 'nonsense'")
+
+
+def test_a_router_that_others_reach_demands_a_token(tmp_path: Path) -> None:
+    done = ossia("router", "--fleet", "127.0.0.1:1", "--host", "0.0.0.0", OSSIA_TOKEN="")
+    assert done.returncode == 2
+    assert done.stderr.startswith("ossia: listening on 0.0.0.0 needs the cluster's token: set OSSIA_TOKEN or --token-file")
+    missing = ossia("router", "--fleet", "127.0.0.1:1", "--token-file", str(tmp_path / "none"))
+    assert "the token cannot be read" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sreve"], "No such command 'sreve'"),
+        (["serve", "--replicas", "two"], "'two' is not a valid integer"),
+        (["serve", "--replicas", "0"], "--replicas must be a whole number of at least 1"),
+        (["serve", "--experts", "dp"], "'dp' is not one of 'ep', 'tp'"),
+        (["serve", "--nonsense"], "No such option"),
+        (["serve", "/no/such/model"], "/no/such/model: no such folder"),
+        (["status", "--name", "nobody"], "no instance 'nobody' is running"),
+        (["stop", "--name", "nobody"], "no instance 'nobody' is running"),
+        (["logs", "--name", "nobody"], "there are no logs of an instance 'nobody'"),
+        (["gateway"], "Missing option '--fleet'"),
+        (["make-checkpoint", "/proc/none", "--hidden", "100"], "--hidden 100: must be a multiple of 32"),
+        (["layouts", "--device-memory", "much"], "--device-memory must be a size such as"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = ossia(*arguments, XDG_STATE_HOME=str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("ossia: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_bug_of_ours_is_one_line_and_its_traceback_a_file(tmp_path: Path) -> None:
+    (tmp_path / "ossia" / "ossia").mkdir(parents=True)
+    (tmp_path / "ossia" / "ossia" / "state.json").write_text("{}")
+    done = ossia("status", XDG_STATE_HOME=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("ossia: KeyError: 'supervisor' (a bug of ossia; traceback in ")
+    assert done.stderr.count("\n") == 1
+    (crash,) = (tmp_path / "ossia").glob("crash-*.log")
+    assert "Traceback" in crash.read_text()
+
+
+def test_without_a_command_it_explains_itself() -> None:
+    done = ossia()
+    assert done.returncode == 0
+    assert "Commands:" in done.stdout
+    assert ossia("--version").stdout.startswith("ossia ")

@@ -1,0 +1,96 @@
+"""The state file, the lock, and processes told apart from later ones of the same pid."""
+
+import os
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.identity import ProcessId, kill
+from cluster.state import Folder, Instance, Record, names
+from ossia.common.errors import UserError
+
+SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    return Folder("one")
+
+
+def instance(name: str = "one") -> Instance:
+    supervisor = ProcessId.of("supervisor", os.getpid())
+    assert supervisor
+    return Instance(
+        name, supervisor, "http://127.0.0.1:1", "m", ("m",), 2, 2, "ep", "127.0.0.1:2", "/tmp/x", 30.0, token="secret"
+    )
+
+
+def test_what_is_written_is_read_back_and_only_the_owner_may_read_it(folder: Folder) -> None:
+    with folder.lock():
+        record = Record(folder, instance())
+        record.track({"gateway": os.getpid()})
+        record.update(phase="ready", fleet={"version": "3"})
+        assert folder.read() == record.instance
+        assert record.instance.process("gateway") == ProcessId.of("gateway", os.getpid())
+        assert names() == ["one"]
+        mode = (folder.path / "state.json").stat().st_mode
+        assert stat.S_IMODE(mode) == 0o600
+        folder.remove()
+    assert folder.read() is None
+
+
+def test_a_name_runs_once(folder: Folder) -> None:
+    with folder.lock(), pytest.raises(UserError, match="instance 'one' is already running"), Folder("one").lock():
+        pass
+    with folder.lock():
+        pass
+
+
+def test_an_unknown_name_says_what_runs(folder: Folder) -> None:
+    with pytest.raises(UserError, match="no instance 'one' is running; start one"):
+        folder.require()
+    other = Folder("two")
+    with other.lock():
+        other.write(instance("two"))
+    with pytest.raises(UserError, match="running: two"):
+        folder.require()
+
+
+def test_a_new_pid_of_a_part_takes_the_place_of_the_old(folder: Folder) -> None:
+    with folder.lock():
+        record = Record(folder, instance())
+        record.track({"gateway": os.getpid(), "head": os.getpid()})
+        record.track({"gateway": os.getppid()})
+    assert [(process.part, process.pid) for process in record.instance.processes] == [
+        ("head", os.getpid()),
+        ("gateway", os.getppid()),
+    ]
+
+
+def test_kill_ends_a_process_and_those_under_it_but_not_a_namesake() -> None:
+    shell = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
+    bystander = subprocess.Popen(SLEEP)
+    assert shell.stdout
+    below = ProcessId.of("sleep", int(shell.stdout.readline()))
+    mine, other = ProcessId.of("shell", shell.pid), ProcessId.of("other", bystander.pid)
+    assert below and mine and other
+    kill([mine, replace(other, created=other.created - 5)])
+    assert below.find() is None
+    assert shell.wait() == -9
+    shell.stdout.close()
+    assert bystander.poll() is None
+    kill([other])
+    assert bystander.wait() == -9
+
+
+def test_logs_of_the_run_before_are_kept_once(folder: Folder) -> None:
+    for run in ("first", "second", "third"):
+        folder.rotate_logs()
+        (folder.logs / f"{run}.jsonl").touch()
+    assert [file.name for file in folder.logs.iterdir()] == ["third.jsonl"]
+    assert [file.name for file in (folder.path / "logs.previous").iterdir()] == ["second.jsonl"]
