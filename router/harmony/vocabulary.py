@@ -6,7 +6,8 @@ downloads it at first use: `load` refuses that one, at boot.
 
 import codecs
 import functools
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 
 import openai_harmony
@@ -30,6 +31,17 @@ SIZE = 201_088
 UNKNOWN = "\N{REPLACEMENT CHARACTER}".encode()
 """What an id beyond the vocabulary is decoded to."""
 
+_RUN = 1024
+_KINDS = (
+    r"[^\x00-@\[-`{-\x7f\u2000-\u206f\u3000-\u303f\uff00-\uff20]",  # letters, and what is no common punctuation
+    r"\s",
+    r"(?:[^\w\s]|_)",
+    r"[\r\n/]",
+)
+_LONG_RUN = re.compile("|".join(f"(?<!{kind}){kind}{{{_RUN},}}" for kind in _KINDS))
+"""A run of letters, spaces, punctuation or line ends. The library encodes one at once, in quadratic time and with the
+interpreter's lock held: six minutes for a million letters."""
+
 _SPELLED = {
     STARTOFTEXT: "<|startoftext|>",
     ENDOFTEXT: "<|endoftext|>",
@@ -52,8 +64,13 @@ class Vocabulary:
         self.table: tuple[bytes, ...] = tuple(decode([token]) for token in range(SIZE))
 
     def encode(self, text: str) -> list[int]:
-        """Ordinary tokens alone, whatever the text spells; a lone surrogate becomes U+FFFD."""
-        tokens: list[int] = self.encoding._inner.encode(well_formed(text), [])
+        """Ordinary tokens alone, whatever the text spells; a lone surrogate becomes U+FFFD.
+
+        Equals the library's encoding, except that runs of more than 1,024 letters, spaces or punctuation are cut every 1,024.
+        """
+        tokens: list[int] = []
+        for piece in _pieces(well_formed(text)):
+            tokens.extend(self.encoding._inner.encode(piece, []))
         return tokens
 
     def bytes_of(self, tokens: Iterable[int]) -> bytes:
@@ -101,6 +118,20 @@ def token_bytes(token: int) -> bytes:
 def well_formed(text: str) -> str:
     """The text with each lone surrogate replaced by U+FFFD, so that it can be encoded."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def has_long_run(text: str) -> bool:
+    """Whether the library alone would take quadratic time over this."""
+    return _LONG_RUN.search(text) is not None
+
+
+def _pieces(text: str) -> Iterator[str]:
+    begin = 0
+    for run in _LONG_RUN.finditer(text):
+        for cut in range(run.start() + _RUN, run.end(), _RUN):
+            yield text[begin:cut]
+            begin = cut
+    yield text[begin:]
 
 
 class Detokenizer:

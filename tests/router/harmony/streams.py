@@ -4,8 +4,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from hypothesis import HealthCheck, settings
+
 from router.harmony import vocabulary
 from router.harmony.parse import Event, Parser, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallStart
+
+RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For hosts that do other things as well."""
 
 SPECIAL = {
     vocabulary.token_bytes(token).decode(): token

@@ -1,0 +1,92 @@
+"""Describes a function tool to oss-harmony, which prints it as a TypeScript type. Knows nothing of messages.
+
+oss-harmony prints `any` for what it does not know, so what JSON schemas of today use is put into words it knows: `$ref` is
+replaced by what it refers to, `anyOf` becomes `oneOf`, `const` an `enum` of one.
+"""
+
+import json
+import re
+from typing import Any
+
+from openai_harmony import ToolDescription
+
+from router.harmony import vocabulary
+from router.harmony.types import HarmonyError, Tool
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MAX_DEPTH = 24
+"""Levels below which everything is `any`; oss-harmony refuses 128 levels of JSON."""
+_MAX_PARTS = 2048
+"""Parts of a schema after which the rest is `any`: references can make a short schema endless."""
+
+Schema = dict[str, Any]
+
+
+def describe(tool: Tool, field: str) -> ToolDescription:
+    """The tool as oss-harmony takes it; `field` is its place in the request. Raises HarmonyError."""
+    if not _NAME.fullmatch(tool.name):
+        raise HarmonyError(f"{field}.name", "must be 1 to 64 letters, digits, underscores or dashes")
+    try:
+        parameters = None if tool.parameters is None else dict(tool.parameters)
+        text = json.dumps((tool.description or "", parameters), ensure_ascii=False, allow_nan=False)
+        description, parameters = json.loads(vocabulary.well_formed(text))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise HarmonyError(f"{field}.parameters", f"is not JSON that can be rendered: {error}") from error
+    if vocabulary.has_long_run(text):
+        raise HarmonyError(field, "has a run of 1,024 or more letters, spaces or punctuation")
+    return ToolDescription.new(tool.name, description, parameters and _Reader(parameters).read(parameters, 0))
+
+
+class _Reader:
+    """Rewrites one schema, of which `root` is the whole."""
+
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._followed: list[str] = []
+        self._parts = 0
+
+    def read(self, schema: object, depth: int) -> Schema:
+        """The schema in oss-harmony's words; `{}`, which is printed `any`, where there are none."""
+        self._parts += 1
+        if not isinstance(schema, dict) or depth > _MAX_DEPTH or self._parts > _MAX_PARTS:
+            return {}
+        if isinstance(schema.get("$ref"), str):
+            return self._follow(schema, schema["$ref"], depth)
+        return self._children(_worded(schema, depth), depth + 1)
+
+    def _follow(self, schema: Schema, reference: str, depth: int) -> Schema:
+        """What `#/...` refers to, with what stands beside the reference; `{}` for one that leads to itself or nowhere."""
+        found: object = self._root
+        for step in reference.removeprefix("#").strip("/").split("/"):
+            found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, dict) else None
+        if not isinstance(found, dict) or reference in self._followed:
+            return {}
+        self._followed.append(reference)
+        result = self.read({**found, **{key: value for key, value in schema.items() if key != "$ref"}}, depth)
+        self._followed.pop()
+        return result
+
+    def _children(self, schema: Schema, depth: int) -> Schema:
+        if isinstance(schema.get("properties"), dict):
+            schema["properties"] = {name: self.read(part, depth) for name, part in schema["properties"].items()}
+        if "items" in schema:
+            schema["items"] = self.read(schema["items"], depth)
+        if isinstance(schema.get("oneOf"), list):
+            schema["oneOf"] = [self.read(part, depth) for part in schema["oneOf"]]
+        return schema
+
+
+def _worded(schema: Schema, depth: int) -> Schema:
+    result = {key: value for key, value in schema.items() if key not in ("$defs", "definitions")}
+    if result.get("anyOf"):
+        result["oneOf"] = result.pop("anyOf")
+    if "const" in result:
+        result["enum"] = [result.pop("const")]
+    if result.get("type") == "null":
+        result["type"] = ["null"]
+    values = result.get("enum")
+    if isinstance(values, list) and "type" not in result and all(isinstance(value, str) for value in values):
+        result["type"] = "string"
+    if depth > 1 and isinstance(result.get("description"), str):
+        result["description"] = " ".join(result["description"].splitlines())  # a comment of one line
+    return result
