@@ -1,12 +1,10 @@
 """The step loop of a replica, in a thread of its own. Commands come in by a queue, reports go out by a callback."""
 
-import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Thread
 
 from workers.engine.batch import Chunk, assemble
 from workers.engine.limits import Limits
@@ -15,8 +13,7 @@ from workers.engine.report import Load, Output, Report
 from workers.engine.request import Key, Request
 from workers.engine.scheduler import Scheduler
 from workers.engine.steps import StepTimes
-
-logger = logging.getLogger(__name__)
+from workers.engine.thread import run_in_thread
 
 
 class Engine:
@@ -47,7 +44,7 @@ class Engine:
         self._generated = 0
 
     def start(self) -> None:
-        Thread(target=self._run, name="steps", daemon=True).start()
+        run_in_thread("steps", self._run, self.done)
 
     def submit(self, request: Request) -> None:
         """Takes over the request, made by `limits.accept`, whose key no live request has. Any thread."""
@@ -62,15 +59,9 @@ class Engine:
         self._inbox.put(None)
 
     def _run(self) -> None:
-        try:
-            while self._receive():
-                self._step()
-            self._runner.close()
-        except BaseException as error:
-            logger.exception("the step loop failed")
-            self.done.set_exception(error)
-        else:
-            self.done.set_result(None)
+        while self._receive():
+            self._step()
+        self._runner.close()
 
     def _receive(self) -> bool:
         """Applies the commands that have come, waiting up to a beat for one while idle; False when told to close."""
