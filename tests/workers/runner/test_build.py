@@ -1,0 +1,50 @@
+"""What a runner refuses before it loads, and what it says about itself."""
+
+from pathlib import Path
+
+import pytest
+
+from ossia.common.errors import UserError
+from tests.workers.driver import Request, generate
+from tests.workers.tiny import write
+from workers.engine.plan import Plan
+from workers.runner.build import build
+from workers.runner.spec import RunnerSpec
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write(tmp_path_factory.mktemp("build")))
+
+
+def test_kernels_are_named(checkpoint: str) -> None:
+    spec = RunnerSpec(checkpoint, kv_memory=4 << 20, max_context=64)
+    assert build(spec, 0, None).kernels == {"attention": "torch-paged", "experts": "torch-mxfp4"}
+    spec = RunnerSpec(checkpoint, kv_memory=4 << 20, max_context=64, unpack_experts=True, dtype="bfloat16")
+    assert build(spec, 0, None).kernels == {"attention": "torch-paged", "experts": "torch-dense"}
+
+
+def test_blocks_follow_from_memory(checkpoint: str) -> None:
+    """A token takes 2 (keys, values) x 3 layers x 8 heads x 16 values x 4 bytes."""
+    assert build(RunnerSpec(checkpoint, kv_memory=100 * 16 * 3072 + 7, max_context=64), 0, None).kv_blocks == 100
+
+
+def test_cache_must_hold_a_context(checkpoint: str) -> None:
+    with pytest.raises(UserError, match=r"holds 336 tokens, fewer than the context of 8192: give it 24 MiB"):
+        build(RunnerSpec(checkpoint, kv_memory=1 << 20), 0, None)
+
+
+def test_bytes_read_are_reported(checkpoint: str) -> None:
+    read: list[int] = []
+    build(RunnerSpec(checkpoint, kv_memory=4 << 20, max_context=64), 0, None, read.append)
+    size = sum(file.stat().st_size for file in Path(checkpoint).glob("*.safetensors"))
+    assert 0.97 * size < sum(read) <= size
+
+
+def test_idle_step_and_bfloat16(checkpoint: str) -> None:
+    runner = build(RunnerSpec(checkpoint, kv_memory=4 << 20, max_context=64, dtype="bfloat16"), 0, None)
+    assert len(runner.execute(Plan.idle()).tokens) == 0
+    request = Request([5, 6, 7])
+    generate(runner, [request], 4, chunk=2, blocks=8)
+    assert len(request.output) == 4
+    runner.close()
