@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import uvicorn
 from prometheus_client import REGISTRY
 from starlette.types import ASGIApp
@@ -119,6 +120,7 @@ async def _run(config: GatewayConfig, bound: socket.socket, router: Router) -> N
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await router.start()
+    click.echo(f"ossia gateway on http://{own}")
     logger.info("serving on %s", own)
     try:
         async with serving(app, bound) as task:

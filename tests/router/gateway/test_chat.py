@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import openai
 import pytest
 
 from router.gateway.api import Settings
@@ -59,6 +60,18 @@ async def test_a_whole_answer_says_the_same(start: Any) -> None:
     assert got.usage.prompt_tokens == len(engine.submits[0].prompt)
     assert got.system_fingerprint.startswith("fp_")
     assert message.tool_calls is None
+
+
+async def test_the_synchronous_client(start: Any) -> None:
+    gateway = await start(ScriptedEngine(*pairs(answer("Hello"), 1)))
+
+    def ask() -> tuple[str, str | None]:
+        with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="any", max_retries=0) as client:
+            stream = client.chat.completions.create(**ASK, stream=True)
+            streamed = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+            return streamed, client.chat.completions.create(**ASK).choices[0].message.content
+
+    assert await asyncio.to_thread(ask) == ("Hello", "Hello")
 
 
 async def test_the_first_delta_is_flushed_before_the_second_exists(start: Any) -> None:

@@ -1,0 +1,79 @@
+"""What probes and Prometheus ask."""
+
+import os
+from typing import Any, cast
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from ossia.v1 import engine_pb2, fleet_pb2
+from router.gateway.health import Target
+from router.gateway.targets import targets
+from router.router import Router
+from tests.fakes.scripted import MODEL, ScriptedEngine, answer, card
+
+
+async def test_ready_only_once_a_token_was_generated(start: Any) -> None:
+    engine = ScriptedEngine()
+    engine.card = card()
+    engine.card.ready = False
+    gateway = await start(engine)
+    waiting = await gateway.http.get("/ready")
+    assert (waiting.status_code, waiting.json()["reason"]) == (503, "no replica has generated a token yet")
+    engine.card.ready = True
+    assert (await gateway.http.get("/ready")).status_code == 200
+    assert (await gateway.http.get("/health")).status_code == 200
+
+
+async def test_models(start: Any) -> None:
+    gateway = await start(ScriptedEngine())
+    assert [model.id async for model in gateway.client.models.list()] == [MODEL, "someone/tiny"]
+    assert (await gateway.client.models.retrieve("someone/tiny")).owned_by == "ossia"
+
+
+async def test_metrics_count_what_passed(start: Any) -> None:
+    tokens = answer("Hello there")
+    gateway = await start(ScriptedEngine(tokens[:4], tokens[4:]))
+    await gateway.http.post("/v1/completions", json={"model": MODEL, "prompt": [1, 2, 3]})
+    text = (await gateway.http.get("/metrics")).text
+    samples = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    route = (("route", "/v1/completions"), ("status", "200"))
+    assert samples["ossia_gateway_requests_total", route] == 1
+    assert samples["ossia_gateway_prompt_tokens_total", ()] == 3
+    assert samples["ossia_gateway_output_tokens_total", ()] == len(tokens)
+    assert samples["ossia_gateway_time_to_first_token_seconds_count", ()] == 1
+    assert samples["ossia_gateway_inter_token_seconds_count", ()] == 1
+    assert samples["ossia_gateway_in_flight_requests", ()] == 0
+
+
+async def test_malformed_harmony_is_counted(start: Any) -> None:
+    gateway = await start(ScriptedEngine([200_008, 200_008, *answer("x")]))
+    await gateway.http.post("/v1/chat/completions", json={"model": MODEL, "messages": [{"role": "user", "content": "x"}]})
+    assert gateway.metric("ossia_gateway_harmony_repairs_total") > 0
+
+
+class Fleet:
+    """What `targets` asks of a router."""
+
+    def processes(self) -> list[fleet_pb2.Process]:
+        return [
+            fleet_pb2.Process(part="controller", pid=7, metrics_address="a:1"),
+            fleet_pb2.Process(part="gateway", pid=8, metrics_address="own:1"),
+            fleet_pb2.Process(part="mute", pid=9),
+        ]
+
+    def replicas(self) -> list[fleet_pb2.Replica]:
+        ranks = [engine_pb2.Rank(rank=rank, pid=10 + rank, metrics_address=f"b:{rank}") for rank in range(2)]
+        return [fleet_pb2.Replica(name="replica-0", ranks=ranks)]
+
+
+def test_targets_list_every_process_once() -> None:
+    assert list(targets(cast(Router, Fleet()), "own:1")) == [
+        Target("own:1", {"part": "gateway", "pid": str(os.getpid())}),
+        Target("a:1", {"part": "controller", "pid": "7"}),
+        Target("b:0", {"part": "rank", "replica": "replica-0", "rank": "0", "pid": "10"}),
+        Target("b:1", {"part": "rank", "replica": "replica-0", "rank": "1", "pid": "11"}),
+    ]
