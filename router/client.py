@@ -157,6 +157,8 @@ class EngineClient:
         while True:
             await self._unsent.wait()
             self._unsent.clear()
+            if self.lost:  # grpc leaves it to this generator to end
+                return
             frame, self._outgoing = self._outgoing, ClientFrame()
             yield frame
 
@@ -229,6 +231,7 @@ class EngineClient:
         if self.lost:
             return
         self.lost = True
+        self._unsent.set()
         if self._timer is not None:
             self._timer.cancel()
         error = EngineError(grpc.StatusCode.UNAVAILABLE, f"{self.address}: {why}", reason="LOST")
