@@ -71,7 +71,7 @@ class Heads:
                 pids = tuple(rank.pid for rank in sorted(replica.ranks, key=lambda rank: rank.rank))
                 self._replicas[replica.name] = Survivor(replica.name, replica.address, pids, replica.epoch)
         if self._spec.ray_address is None:  # or they may be on other hosts
-            self._record.track({process.part: process.pid for process in state.processes})
+            self._record.track({process.part: process.pid for process in state.processes if process.pid != os.getpid()})
             self._record.track(
                 {f"{replica.name}/rank-{rank.rank}": rank.pid for replica in state.replicas for rank in replica.ranks}
             )
@@ -102,7 +102,7 @@ class Heads:
             match event.get("event"):
                 case "controller":
                     self._record.update(ray_address=event.get("ray_address") or "")
-                    self._record.track({f"ray/{part}": pid for part, pid in event.get("pids", {}).items()})
+                    self._record.track({_part(name): pid for name, pid in event.get("pids", {}).items()})
                 case "ready":
                     self._all_ready()
                 case "error":
@@ -132,7 +132,7 @@ class Heads:
     async def _retire(self) -> None:
         """Frees the controller's port, and marks what must end once the replicas of the lost Ray are replaced."""
         processes = self._record.instance.processes
-        await asyncio.to_thread(identity.kill, [process for process in processes if process.part.endswith("controller")])
+        await asyncio.to_thread(identity.kill, [process for process in processes if process.part == "controller"])
         self._record.update(
             processes=tuple(
                 replace(process, part=f"lost/{process.part}")
@@ -152,6 +152,10 @@ class Heads:
 
     def _in_new_folder(self, spec: HeadSpec) -> HeadSpec:
         return spec if spec.ray_address else replace(spec, ray_folder=str(self._folder / f"ray-{self._life}"))
+
+
+def _part(name: str) -> str:
+    return name if name == "controller" else f"ray/{name}"
 
 
 def _event(line: str) -> dict[str, Any]:

@@ -125,7 +125,7 @@ class Supervisor:
     async def _announce(self) -> None:
         """The one line on stdout."""
         instance = self._record.instance
-        self._progress.say(f"placing {_shape(instance)} of {instance.model}")
+        self._progress.say(f"placing {_shape(instance)} of {instance.model_names[0]}")
         await self._heads.ready.wait()
         while not await asyncio.to_thread(probe.answers, f"{instance.url}/ready"):  # noqa: ASYNC110 - HTTP tells no event
             await asyncio.sleep(READY_POLL_S)

@@ -51,6 +51,8 @@ def run(spec: dict[str, Any]) -> list[subprocess.Popen[bytes]]:
         for pid in survivor["pids"]:
             os.kill(pid, signal.SIGKILL)
     state = fleet(ranks)
+    for endpoint in spec["processes"]:
+        state.processes.add(**endpoint)
     controller = start(sys.executable, "-m", "tests.fakes.controller", str(spec["controller_port"]), MessageToJson(state))
     say(
         event="controller",

@@ -9,7 +9,7 @@ from pathlib import Path
 from prometheus_client import Counter
 
 from cluster.identity import ProcessId
-from cluster.spec import HeadSpec
+from cluster.spec import Endpoint, HeadSpec
 from cluster.state import Folder, Instance, Record
 from cluster.supervisor import Modules, Supervisor
 from ossia.common import logs
@@ -47,6 +47,7 @@ async def main(name: str, port: int, controller_port: int, grace: float = 5.0) -
             log_folder=str(folder.logs),
             controller_port=controller_port,
             grace_s=grace,
+            processes=(Endpoint("supervisor", os.getpid(), "127.0.0.1:1"),),
         )
         restarts = Counter("ossia_supervisor_restarts", "Restarts.", ["part"])
         modules = Modules(head=["tests.fakes.head"], gateway=["tests.fakes.gateway"])
