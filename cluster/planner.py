@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from ossia.common.errors import UserError
-from workers.checkpoint.names import Shape, is_packed, tensors
+from workers.checkpoint.names import Shape, is_dense_expert, is_packed, tensors
 from workers.model.config import ModelConfig
 from workers.model.layout import RANKS, ExpertSplit, Layout, Shard, refusal
 from workers.model.slices import elements, rank_slice
@@ -129,7 +129,7 @@ def _bytes(shard: Shard, tensor: str, shape: Shape, item_bytes: int, unpack_expe
     if is_packed(tensor):
         # Two values a byte become two bfloat16; unpacked weights have no scales.
         return count if not unpack_experts else 4 * count * tensor.endswith("_blocks")
-    if tensor.endswith("_proj"):
+    if is_dense_expert(tensor):
         return 2 * count  # dense experts stay in bfloat16
     return count * (4 if tensor.endswith(("norm.weight", "sinks")) else item_bytes)
 

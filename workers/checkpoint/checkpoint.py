@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
+from ossia.common.errors import UserError
 from workers.checkpoint.contents import Contents, Place
 from workers.model.config import ModelConfig
 
@@ -48,6 +49,9 @@ class Checkpoint:
 def _piece(place: Place, rows: range, rest: list[range]) -> torch.Tensor:
     """A view of the file, which is opened anew each time: pages of a mapping count as ours for as long as it lives."""
     first = slice(place.first_row + rows.start, place.first_row + rows.stop)
-    with safe_open(place.entry.file, framework="pt") as file:
-        view: torch.Tensor = file.get_slice(place.entry.key)[(first, *(slice(part.start, part.stop) for part in rest))]
+    try:
+        with safe_open(place.entry.file, framework="pt") as file:
+            view: torch.Tensor = file.get_slice(place.entry.key)[(first, *(slice(part.start, part.stop) for part in rest))]
+    except SafetensorError as error:
+        raise UserError(f"{place.entry.file}: tensor {place.entry.key} cannot be read ({error}); download it again") from error
     return view

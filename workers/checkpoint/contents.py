@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ossia.common.errors import UserError
 from workers.checkpoint.header import Entry, read_header
-from workers.checkpoint.names import Shape, is_packed, original, tensors
+from workers.checkpoint.names import Shape, is_dense_expert, is_packed, original, tensors
 from workers.checkpoint.settings import read_config, read_json
 from workers.model.config import ModelConfig
 from workers.model.layout import MX_BLOCK
@@ -95,6 +95,6 @@ def _check(place: Place, name: str, shape: Shape) -> None:
     where = f"{entry.file}: tensor {entry.key}"
     if entry.shape != shape:
         raise UserError(f"{where} has shape {list(entry.shape)}, expected {list(shape)} from config.json")
-    dtypes = ("U8",) if is_packed(name) else FLOATS
+    dtypes = ("U8",) if is_packed(name) else ("BF16",) if is_dense_expert(name) else FLOATS
     if entry.dtype not in dtypes:
         raise UserError(f"{where} is {entry.dtype}, expected {' or '.join(dtypes)}")

@@ -62,6 +62,11 @@ def is_packed(name: str) -> bool:
     return name.endswith(("_blocks", "_scales"))
 
 
+def is_dense_expert(name: str) -> bool:
+    """Whether this tensor is the unpacked weights of experts."""
+    return name.endswith((".experts.gate_up_proj", ".experts.down_proj"))
+
+
 def _layer(config: ModelConfig, packed: bool) -> dict[str, Shape]:
     hidden, experts, heads = config.hidden_size, config.num_local_experts, config.num_attention_heads
     query, key = heads * config.head_dim, config.num_key_value_heads * config.head_dim

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from safetensors.torch import save_file
 
-from workers.checkpoint.names import Shape, is_packed, original, tensors
+from workers.checkpoint.names import Shape, is_dense_expert, is_packed, original, tensors
 from workers.model.config import ModelConfig
 from workers.model.layout import MX_BLOCK
 
@@ -79,7 +79,7 @@ def _values(name: str, shape: Shape, seed: int) -> torch.Tensor:
     if name.endswith("_scales"):
         exponent = 127 - round(math.log2(FP4_RMS * math.sqrt(shape[-1] * MX_BLOCK)))
         return torch.randint(exponent - 1, exponent + 2, shape, dtype=torch.uint8, generator=generator)
-    if name.endswith(("gate_up_proj", "down_proj")):
+    if is_dense_expert(name):
         return _dense(name, shape, seed)
     mean, deviation = _distribution(name, shape)
     return torch.randn(shape, generator=generator).mul_(deviation).add_(mean).to(torch.bfloat16)

@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ossia.common.errors import UserError
 from tests.workers.checkpoint.conftest import TINY
 from workers.checkpoint import checkpoint as module
 from workers.checkpoint import open_checkpoint
@@ -114,6 +117,17 @@ def test_the_library_is_asked_for_no_more_than_the_slice(checkpoints: dict[str, 
     assert experts[1][:2] == (slice(2, 4), slice(0, 640))
     first = (16 + 8 + 2) * 64  # all query heads, all keys, the first rank's values
     assert values == ("block.0.attn.qkv.weight", (slice(first, first + 128), slice(0, 64)))
+
+
+def test_a_header_that_lies_about_sizes_is_a_user_error(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoints["packed"], tmp_path / "lying")
+    content = (folder / "model.safetensors").read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    header["lm_head.weight"]["data_offsets"][0] += 2
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + content)
+    with pytest.raises(UserError, match=r"model\.safetensors: tensor model\.norm\.weight cannot be read \("):
+        open_checkpoint(folder).read("model.norm.weight")
 
 
 def test_a_progress_bar_ends_full(checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

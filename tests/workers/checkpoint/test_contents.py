@@ -102,6 +102,13 @@ def test_numbers_where_packed_bytes_belong(broken: Path) -> None:
     assert f"{name}: tensor {scales} is F32, expected U8" in _refusal(broken)
 
 
+def test_dense_experts_are_bf16(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoints["bf16"], tmp_path / "dense")
+    file = folder / "model.safetensors"
+    save_file({name: tensor.float() for name, tensor in load_file(file).items()}, file)
+    assert "tensor model.layers.0.mlp.experts.gate_up_proj is F32, expected BF16" in _refusal(folder)
+
+
 def test_wrong_shape_in_the_original_layout(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(checkpoints["original"], tmp_path / "original")
     _configure(folder, num_attention_heads=24)
