@@ -7,6 +7,7 @@ with grace and remove everything. SIGKILL takes a Ray of its own along.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -45,16 +46,16 @@ def main() -> None:
         signal.signal(number, _leave)
     code = 0
     try:
-        _run(spec)
+        with contextlib.redirect_stdout(sys.stderr):  # where Ray prints what befalls its workers
+            _run(spec)
     except UserError as error:
-        print(f"ossia: {error}", file=sys.stderr)
+        print(f"ossia: {error}", file=sys.stderr, flush=True)
         code = 2
     except RayLost as error:
         _say("error", message=str(error))
         code = 1
     finally:
         processes.kill(processes.below(psutil.Process()))
-    sys.stdout.flush()
     os._exit(code)  # what Ray registered to do at exit would wait for a GCS that may be gone
 
 
@@ -130,7 +131,7 @@ class Head:
         from ray.exceptions import RayError
 
         gcs_alive = await gcs.alive(self._local.address)
-        if self._controller:
+        if self._controller and (gcs_alive or processes.alive(self._controller_pid)):  # else nobody starts it again to answer
             try:
                 async with asyncio.timeout(self._spec.grace_s + EXTRA_S):
                     await self._controller.stop.remote(self._spec.grace_s)
@@ -173,7 +174,7 @@ async def _first(*coroutines: Coroutine[Any, Any, object]) -> None:
 
 
 def _say(event: str, **values: object) -> None:
-    print(json.dumps({"event": event, **values}), flush=True)
+    print(json.dumps({"event": event, **values}), flush=True, file=sys.__stdout__)
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:

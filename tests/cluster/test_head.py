@@ -1,0 +1,133 @@
+"""One instance on a real Ray from start to end, in the order of the tests: ranks, controller and GCS are killed in turn."""
+
+import os
+import signal
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster import processes
+from cluster.spec import Survivor
+from ossia.v1 import fleet_pb2
+from tests.cluster import heads
+from tests.cluster.heads import FAILED, READY, Head, pids, serves
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with heads.folder() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def head(folder: Path) -> Iterator[Head]:
+    with heads.running(heads.spec(), folder) as head:
+        head.start()
+        yield head
+
+
+def all_ready(state: fleet_pb2.FleetState) -> bool:
+    return all(replica.state == READY for replica in state.replicas)
+
+
+def test_every_replica_serves(head: Head) -> None:
+    state = head.fleet()
+    assert [replica.name for replica in state.replicas] == ["replica-0", "replica-1"]
+    for replica in state.replicas:
+        assert (replica.epoch, replica.restarts, replica.message, len(replica.ranks)) == (1, 0, "", 2)
+        assert all(processes.alive(pid) for pid in pids(replica))
+        assert serves(replica.address)
+
+
+def test_the_controller_has_metrics(head: Head) -> None:
+    (controller,) = head.fleet().processes
+    text = urllib.request.urlopen(f"http://{controller.metrics_address}/metrics").read().decode()
+    assert 'ossia_controller_replicas{state="ready"} 2.0' in text
+    assert 'ossia_controller_replica_restarts_total{replica="replica-0"} 0.0' in text
+    assert 'ossia_controller_ranks{replica="replica-1"} 2.0' in text
+
+
+def test_ray_listens_on_loopback_alone(head: Head) -> None:
+    for process in processes.below(psutil.Process(head.process.pid)):
+        for connection in process.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                assert connection.laddr.ip.removeprefix("::ffff:").startswith("127."), (process.cmdline(), connection)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_rank_that_dies_or_hangs_takes_its_gang_along(head: Head, number: signal.Signals) -> None:
+    before, other = head.fleet().replicas
+    began = time.monotonic()
+    os.kill(pids(before)[1], number)
+    failed = head.fleet(lambda state: state.replicas[0].state == FAILED, timeout_s=head.spec.ping_timeout_s + 2).replicas[0]
+    assert "rank 1" in failed.message
+    assert time.monotonic() - began < head.spec.ping_timeout_s + 1
+    after = head.fleet(lambda state: state.replicas[0].epoch > before.epoch and all_ready(state))
+    assert (after.replicas[0].epoch, after.replicas[0].restarts) == (before.epoch + 1, before.restarts + 1)
+    assert not any(processes.alive(pid) for pid in pids(before))
+    assert serves(after.replicas[0].address)
+    assert after.replicas[1] == other
+
+
+def test_a_restarted_controller_adopts_the_gangs(head: Head) -> None:
+    before = head.fleet()
+    os.kill(before.processes[0].pid, signal.SIGKILL)
+    after = head.fleet(lambda state: state.epoch != before.epoch and all_ready(state))
+    assert list(after.replicas) == list(before.replicas)
+    os.kill(pids(after.replicas[1])[0], signal.SIGKILL)
+    rebuilt = head.fleet(lambda state: state.replicas[1].epoch > after.replicas[1].epoch and all_ready(state))
+    assert rebuilt.replicas[1].restarts == after.replicas[1].restarts + 1
+    assert rebuilt.replicas[0] == after.replicas[0]
+
+
+def test_a_restarted_controller_rebuilds_what_died_meanwhile(head: Head) -> None:
+    before = head.fleet()
+    os.kill(before.processes[0].pid, signal.SIGKILL)
+    os.kill(pids(before.replicas[0])[0], signal.SIGKILL)
+    after = head.fleet(lambda state: state.epoch != before.epoch and all_ready(state))
+    assert after.replicas[0].epoch == before.replicas[0].epoch + 1
+    assert not any(processes.alive(pid) for pid in pids(before.replicas[0]))
+    assert after.replicas[1] == before.replicas[1]
+
+
+def test_replicas_outlive_the_gcs_until_the_next_head_replaces_them_one_by_one(head: Head, folder: Path) -> None:
+    before = head.fleet()
+    gcs = next(child for child in psutil.Process(head.process.pid).children() if child.name() == "gcs_server")
+    gcs.kill()
+    head.event("gcs_lost", 10)
+    time.sleep(3 * head.spec.ping_timeout_s)  # long enough for a controller that mistook the loss for a hang
+    assert list(head.fleet().replicas) == list(before.replicas)
+    assert all(serves(replica.address) for replica in before.replicas)
+
+    os.kill(before.processes[0].pid, signal.SIGKILL)  # as the supervisor does, for the port
+    survivors = tuple(Survivor(each.name, each.address, tuple(pids(each)), each.epoch) for each in before.replicas)
+    second = folder / "2"
+    second.mkdir()
+    with heads.running(heads.spec(survivors=survivors), second) as successor:
+        successor.address = str(successor.event("controller")["address"])
+        for state in successor.states(60):
+            assert any(replica.state == READY and serves(replica.address) for replica in state.replicas), state
+            epochs = zip(state.replicas, before.replicas, strict=True)
+            if all_ready(state) and all(replica.epoch > old.epoch for replica, old in epochs):
+                break
+        else:
+            pytest.fail("the survivors were not replaced")
+        successor.event("ready")
+        assert not any(processes.alive(pid) for replica in before.replicas for pid in pids(replica))
+        started = processes.below(psutil.Process(successor.process.pid))
+        assert successor.stop() == 0
+        assert not any(processes.alive(process.pid) for process in started)
+        assert processes.of_ray(second) == []
+
+
+def test_a_head_without_its_gcs_ends_all_the_same(head: Head, folder: Path) -> None:
+    started = processes.below(psutil.Process(head.process.pid))
+    assert head.stop() == 0
+    assert not any(processes.alive(process.pid) for process in started)
+    assert processes.of_ray(folder) == []
