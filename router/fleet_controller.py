@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from grpc import aio
 
@@ -21,7 +21,7 @@ class ControllerFleet:
         self._address = address
         self._token = token
 
-    async def watch(self) -> AsyncIterator[FleetState]:
+    async def watch(self) -> AsyncGenerator[FleetState, None]:
         backoff = Backoff()
         seen = (0, -1)  # epoch and version
         while True:

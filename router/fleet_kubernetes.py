@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -34,7 +34,7 @@ class KubernetesFleet:
         if not self._inside and not all(Path(path).is_file() for path in self._kubeconfig.split(os.pathsep)):
             raise UserError(f"--fleet kubernetes: not in a cluster, and there is no {self._kubeconfig}; set KUBECONFIG")
 
-    async def watch(self) -> AsyncIterator[FleetState]:
+    async def watch(self) -> AsyncGenerator[FleetState, None]:
         backoff = Backoff()
         while True:
             try:

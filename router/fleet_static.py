@@ -1,6 +1,6 @@
 """A fleet that never changes: addresses given by hand."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from ossia.v1.fleet_pb2 import REPLICA_STATE_READY, FleetState, Replica
 
@@ -11,6 +11,6 @@ class StaticFleet:
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = tuple(addresses)
 
-    async def watch(self) -> AsyncIterator[FleetState]:
+    async def watch(self) -> AsyncGenerator[FleetState, None]:
         replicas = [Replica(name=address, address=address, state=REPLICA_STATE_READY) for address in self._addresses]
         yield FleetState(version=1, replicas=replicas)
