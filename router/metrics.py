@@ -15,7 +15,7 @@ class RouterMetrics:
         self.prompt_tokens = Counter("ossia_router_prompt_tokens", "Prompt tokens accepted.", registry=registry)
         self.output_tokens = Counter("ossia_router_output_tokens", "Output tokens delivered.", registry=registry)
         self.resumed = Counter("ossia_router_resumed_requests", "Requests moved to another replica.", registry=registry)
-        self.queued = Gauge("ossia_router_queue_depth", "Requests that wait for a replica.", registry=registry)
+        self.queued = Gauge("ossia_router_queued_requests", "Requests that wait for a replica.", registry=registry)
         self.ttft = Histogram(
             "ossia_router_time_to_first_token_seconds", "From submit to first token.", buckets=TTFT_S, registry=registry
         )
