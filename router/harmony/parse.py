@@ -8,7 +8,8 @@ so is what follows `<|return|>` or `<|call|>` up to the next header; special tok
 
 import codecs
 import enum
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,21 +21,21 @@ _MAX_HEADER = 64
 """Tokens after which what claims to be a header is taken for text: two recipients of 64 characters fit."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReasoningDelta:
     """More chain of thought."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TextDelta:
     """More of the answer, or of a preamble to a tool call."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ToolCallStart:
     """A call begins: `index` counts from 0, `name` lacks the `functions.` that the model writes before a function's."""
 
@@ -42,7 +43,7 @@ class ToolCallStart:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ToolCallDelta:
     """More of a call's arguments, as the model writes them: not necessarily JSON, and possibly none at all."""
 
@@ -76,6 +77,7 @@ class Parser:
         self._events: list[Event] = []
         self._run: list[bytes] = []
         self._target = Target.TEXT
+        self._event: Callable[[str], Event] | None = None
         self.state = State.HEADER
         self._header = header.START + "assistant"
         self._opening = len(self._header)
@@ -93,17 +95,18 @@ class Parser:
 
     def feed(self, tokens: Sequence[int]) -> list[Event]:
         """The events that these tokens, any number of them, bring about; their grouping changes only how text is cut."""
-        table, run = self._table, self._run
+        table, body, run = self._table, State.BODY, self._run
         for token in tokens:
             if not 0 <= token < FIRST_SPECIAL:
                 self._special(token)
-            elif self.state is State.BODY:
+            elif self.state is body:
                 run.append(table[token])
             elif self.state is State.HEADER:
                 self._extend(table[token].decode("latin-1"))
             else:
                 self.repairs += 1
-        self._flush()
+        if run:
+            self._flush()
         return self._take()
 
     def close(self) -> list[Event]:
@@ -173,9 +176,17 @@ class Parser:
     def _begin_body(self, read: Header) -> None:
         self.state = State.BODY
         self._target = read.target
-        if read.target is Target.CALL:
-            self._events.append(ToolCallStart(self.calls, read.name))
-            self.calls += 1
+        match read.target:
+            case Target.REASONING:
+                self._event = ReasoningDelta
+            case Target.TEXT:
+                self._event = TextDelta
+            case Target.CALL:
+                self._events.append(ToolCallStart(self.calls, read.name))
+                self._event = functools.partial(ToolCallDelta, self.calls)
+                self.calls += 1
+            case Target.FOREIGN:
+                self._event = None
         self._emit(self._decoder.decode(read.body.encode("latin-1")))
 
     def _end_message(self, whole: bool) -> None:
@@ -187,9 +198,12 @@ class Parser:
             self._end_header(cut=False)
 
     def _end_header(self, cut: bool) -> None:
-        """Keeps what a header without a body holds: text, or a call without arguments unless its name may have been cut off."""
+        """Keeps what a header without a body holds: text, or a call without arguments; not half words of one cut off."""
         read = self._broken()
-        if read.body.strip() or (read.target is Target.CALL and not cut):
+        text = read.body.strip()
+        if cut and self._marked and header.may_begin(text):
+            return
+        if text or (read.target is Target.CALL and not cut):
             self._begin_body(read)
             self._end_body()
 
@@ -207,14 +221,5 @@ class Parser:
             run.clear()
 
     def _emit(self, text: str) -> None:
-        if not text:
-            return
-        match self._target:
-            case Target.REASONING:
-                self._events.append(ReasoningDelta(text))
-            case Target.TEXT:
-                self._events.append(TextDelta(text))
-            case Target.CALL:
-                self._events.append(ToolCallDelta(self.calls - 1, text))
-            case Target.FOREIGN:
-                pass
+        if text and self._event:
+            self._events.append(self._event(text))

@@ -24,6 +24,7 @@ SPECIAL = {
         vocabulary.END,
         vocabulary.MESSAGE,
         vocabulary.CALL,
+        200013,  # reserved
     )
 }
 
@@ -31,7 +32,7 @@ SPECIAL = {
 def tokens(spelled: str) -> list[int]:
     """Tokens of text in which special tokens are spelled out."""
     result: list[int] = []
-    for piece in re.split(r"(<\|[a-z]+\|>)", spelled):
+    for piece in re.split(r"(<\|[a-z0-9_]+\|>)", spelled):
         if piece in SPECIAL:
             result.append(SPECIAL[piece])
         elif piece:

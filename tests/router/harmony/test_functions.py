@@ -54,7 +54,9 @@ def test_nested_descriptions_stay_comments() -> None:
     assert "// one two\n" in printed({"type": "object", "properties": {"a": inner}})
 
 
-KEYS = st.sampled_from(["type", "properties", "items", "oneOf", "anyOf", "enum", "$ref", "const", "required", "description", "default", "a"])
+KEYS = st.sampled_from(
+    ("type", "properties", "items", "oneOf", "anyOf", "enum", "$ref", "const", "required", "description", "default", "a")
+)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),

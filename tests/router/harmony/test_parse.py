@@ -1,0 +1,259 @@
+import re
+from collections.abc import Sequence
+
+import openai_harmony as library
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.harmony import vocabulary
+from router.harmony.header import Target
+from router.harmony.parse import Parser, ReasoningDelta, State, TextDelta, ToolCallDelta, ToolCallStart
+from router.harmony.vocabulary import FIRST_SPECIAL, SIZE
+from tests.router.harmony.streams import RELAXED, SPECIAL, Turn, parse, tokens
+
+NAME = re.compile(r"[A-Za-z0-9_.:/-]+")
+
+
+def reference(ids: Sequence[int]) -> Turn:
+    """What oss-harmony's parser says; it raises on what is not valid."""
+    parser = library.StreamableParser(vocabulary.load().encoding, library.Role.ASSISTANT)
+    for token in ids:
+        parser.process(token)
+    parser.process_eos()
+    turn = Turn()
+    for message in parser.messages:
+        text = "".join(part.text for part in message.content)
+        if message.recipient is not None:
+            turn.calls.append((message.recipient.removeprefix("functions."), text))
+        elif message.channel == "analysis":
+            turn.reasoning += text
+        else:
+            turn.text += text
+    return turn
+
+
+names = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_-]{0,20}", fullmatch=True).map("functions.".__add__) | st.sampled_from(
+    ["browser.search", "python", "container.exec"]
+)
+contents = st.text(max_size=30) | st.sampled_from(['{"a": "🙂"}', "<|end|>", "to=functions.f", "final", "日本語テキスト", ""])
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> list[int]:
+    """A valid header from the role on, with its recipient before or after the channel."""
+    recipient = draw(st.none() | names)
+    channel = draw(st.sampled_from(["analysis", "commentary", "final"] if recipient is None else ["analysis", "commentary"]))
+    if recipient is None:
+        return tokens(f"<|channel|>{channel}<|message|>")
+    kind = draw(st.sampled_from(["", " <|constrain|>json", "<|constrain|>json", " json", " code"]))
+    before = draw(st.booleans())
+    spelled = f" to={recipient}<|channel|>{channel}{kind}" if before else f"<|channel|>{channel} to={recipient}{kind}"
+    return tokens(spelled + "<|message|>")
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[int]:
+    """A valid turn of one to four messages, as it follows `<|start|>assistant`."""
+    result: list[int] = []
+    for index in range(draw(st.integers(1, 4))):
+        if index:
+            result += tokens(draw(st.sampled_from(["<|end|>", "<|call|>"])) + "<|start|>assistant")
+        result += draw(headers()) + vocabulary.encode(draw(contents))
+    return result + tokens(draw(st.sampled_from(["<|end|>", "<|call|>", "<|return|>"])))
+
+
+ids = (
+    st.sampled_from(list(SPECIAL.values()))
+    | st.sampled_from(tokens("assistant analysis commentary final to=functions.f json code\n{}"))
+    | st.integers(0, FIRST_SPECIAL - 1)
+    | st.integers(FIRST_SPECIAL, SIZE + 1000)
+    | st.sampled_from([-1, 2**32 - 1])
+)
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> list[int]:
+    """A valid turn with tokens dropped, doubled, replaced and put in, then cut."""
+    stream = draw(streams())
+    for _ in range(draw(st.integers(0, 5))):
+        place = draw(st.integers(0, len(stream)))
+        end = place + draw(st.integers(0, 3))
+        stream[place:end] = draw(st.lists(ids, max_size=3) | st.just(stream[place:end] * 2))
+    return stream[: draw(st.integers(0, len(stream)))] if draw(st.booleans()) else stream
+
+
+@RELAXED
+@given(streams(), st.lists(st.integers(0, 200)))
+def test_equals_the_library_on_valid_streams(stream: list[int], cuts: list[int]) -> None:
+    turn, parser = parse(stream, cuts)
+    assert turn == reference(stream)
+    assert parser.repairs == 0
+
+
+@RELAXED
+@given(mutations() | st.lists(ids))
+def test_every_prefix_of_every_mutation_is_valid(stream: list[int]) -> None:
+    parser, turn = Parser(), Turn()
+    for token in stream:
+        before = Turn(turn.reasoning, turn.text, list(turn.calls))
+        turn.add(parser.feed([token]))
+        assert (parser.state is State.BODY) == (parser.target is not None)
+        assert len(turn.calls) == parser.calls >= len(before.calls)
+    turn.add(parser.close())
+    assert all(NAME.fullmatch(name) for name, _ in turn.calls)
+    for text in (turn.reasoning, turn.text, *(arguments for _, arguments in turn.calls)):
+        text.encode("utf-8")
+    assert parser.reasoning_tokens <= len(stream)
+
+
+@RELAXED
+@given(mutations() | st.lists(ids), st.lists(st.integers(0, 200)))
+def test_how_tokens_are_grouped_does_not_matter(stream: list[int], cuts: list[int]) -> None:
+    whole, one = parse(stream)
+    parts, other = parse(stream, cuts)
+    assert parts == whole
+    assert (one.repairs, one.reasoning_tokens, one.ended) == (other.repairs, other.reasoning_tokens, other.ended)
+
+
+@RELAXED
+@given(st.text(min_size=1).filter(lambda text: "to=" not in text))
+def test_text_without_a_header_is_the_answer(text: str) -> None:
+    turn, _ = parse(vocabulary.encode(f"Well, {text}"))
+    assert turn == Turn(text=f"Well, {text}")
+
+
+CALL = [("f", '{"a":1}')]
+
+
+@pytest.mark.parametrize(
+    ("spelled", "turn"),
+    [
+        # headers that both libraries refuse or misread
+        ('<|channel|>commentary to=functions.f to=functions.f<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
+        ('<|channel|>commentary to=functions.f a b c d <|constrain|>json<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
+        ("<|channel|>final <|constrain|>response<|message|>Hi<|return|>", Turn(text="Hi")),
+        ("<|channel|>analysis<|channel|>final<|message|>Hi<|return|>", Turn(text="Hi")),
+        ('<|channel|>commentary to=f<|channel|>commentary<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
+        ('<|channel|>commentary to=functions.f<|reserved_200013|><|message|>{"a":1}<|call|>', Turn(calls=CALL)),
+        # calls are known by their recipient
+        ('<|channel|>analysis to=functions.f<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
+        ('<|channel|>commentary to=f <|constrain|>json<|message|>{"a":1}<|end|>', Turn(calls=CALL)),
+        ('<|channel|>commentary functions.f<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
+        ('<|channel|>commentary to=functions.functions.f<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
+        (' to=functions.f<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
+        ("<|channel|>analysis to=browser.search code<|message|>q<|call|>", Turn(calls=[("browser.search", "q")])),
+        ("<|channel|>commentary to=user<|message|>Hi<|end|>", Turn(text="Hi")),
+        ("<|channel|>commentary to=*?<|message|>Hi<|end|>", Turn(text="Hi")),
+        # `<|message|>` is missing
+        ("<|channel|>final Hello there<|return|>", Turn(text="Hello there")),
+        ("<|channel|>analysisWe think<|end|><|start|>assistant<|channel|>final<|message|>Hi", Turn("We think", "Hi")),
+        ('<|channel|>commentary to=functions.f {"a":1}<|call|>', Turn(calls=CALL)),
+        ('<|channel|>commentary to=functions.f <|constrain|>json{"a":1}<|call|>', Turn(calls=CALL)),
+        (' to=functions.f {"a":1}<|call|>', Turn(calls=CALL)),
+        ("<|channel|>commentary to=functions.f<|call|>", Turn(calls=[("f", "")])),
+        ("<|channel|>final " + "word " * 100, Turn(text="word " * 100)),
+        # `<|start|>` or an end is missing
+        ("<|channel|>analysis<|message|>a<|end|><|channel|>final<|message|>b", Turn("a", "b")),
+        ("<|channel|>analysis<|message|>a<|channel|>final<|message|>b", Turn("a", "b")),
+        ("<|channel|>analysis<|message|>a<|start|>assistant<|channel|>final<|message|>b", Turn("a", "b")),
+        ("<|channel|>analysis<|message|>a<|end|>assistant<|channel|>final<|message|>b", Turn("a", "b")),
+        ("<|channel|>analysis<|message|>a<|end|>b", Turn("a", "b")),
+        ("<|start|>assistant<|channel|>final<|message|>b", Turn(text="b")),
+        ("final<|message|>b<|return|>", Turn(text="b")),
+        ("analysis<|message|>a<|end|>", Turn("a")),
+        # what may be a header turns out to be text
+        ("to be or not", Turn(text="to be or not")),
+        ("final", Turn(text="final")),
+        (" analysis of it", Turn(text=" analysis of it")),
+        # special tokens inside a body
+        ("<|channel|>final<|message|>a<|message|>b<|constrain|>c<|reserved_200013|>d", Turn(text="abcd")),
+        ("<|channel|>final<|message|>a<|endoftext|>b", Turn(text="a")),
+        # after the end
+        ("<|channel|>final<|message|>a<|return|>b<|end|>c", Turn(text="a")),
+        ("<|channel|>final<|message|>a<|return|><|start|>assistant<|channel|>final<|message|>b", Turn(text="ab")),
+        # other roles
+        ("<|channel|>final<|message|>a<|end|><|start|>user<|message|>b<|end|>", Turn(text="a")),
+        ("<|end|><|start|>functions.f to=assistant<|channel|>commentary<|message|>b<|end|>", Turn()),
+        ("<|end|><|start|>functions.f<|channel|>commentary to=assistant<|message|>b<|end|>", Turn()),
+        # cut off
+        ("", Turn()),
+        ("<|channel|>fin", Turn()),
+        ("<|channel|>commentary to=functions.get_wea", Turn()),
+        (" to=functions.get_wea", Turn()),
+        ('<|channel|>commentary to=functions.f {"a"', Turn(calls=[("f", '{"a"')])),
+        # preambles
+        ('<|channel|>commentary<|message|>Wait.<|end|><|start|>assistant to=f<|channel|>commentary<|message|>{"a":1}<|call|>',
+         Turn(text="Wait.", calls=CALL)),
+    ],
+)  # fmt: skip
+def test_repairs(spelled: str, turn: Turn) -> None:
+    stream = tokens(spelled)
+    assert parse(stream)[0] == turn
+    assert parse(stream, range(len(stream)))[0] == turn
+
+
+def test_events_of_a_turn() -> None:
+    parser = Parser()
+    assert parser.feed(tokens("<|channel|>analysis<|message|>Think")) == [ReasoningDelta("Think")]
+    assert parser.target is Target.REASONING
+    calling = tokens('<|end|><|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{"a":1}')
+    assert parser.feed(calling) == [ToolCallStart(0, "f"), ToolCallDelta(0, '{"a":1}')]
+    assert parser.feed([vocabulary.CALL]) == []
+    assert (parser.ended, parser.calls, parser.repairs, parser.state) == ("call", 1, 0, State.DONE)
+    assert parser.close() == []
+
+
+def test_text_without_a_header_is_not_held_back() -> None:
+    assert Parser().feed(vocabulary.encode("Hello")) == [TextDelta("Hello")]
+
+
+def test_a_character_is_never_split() -> None:
+    parser = Parser()
+    parser.feed(tokens("<|channel|>final<|message|>"))
+    first, *rest = vocabulary.encode("🜁")
+    assert rest
+    assert parser.feed([first]) == []
+    assert parser.feed(rest) == [TextDelta("🜁")]
+
+
+def test_a_character_that_is_cut_off_is_replaced() -> None:
+    parser = Parser()
+    parser.feed([*tokens("<|channel|>final<|message|>"), vocabulary.encode("🜁")[0]])
+    assert parser.close() == [TextDelta("\ufffd")]
+
+
+@pytest.mark.parametrize(
+    ("spelled", "ended"),
+    [
+        ("<|channel|>final<|message|>a<|return|>", "return"),
+        ("<|channel|>final<|message|>a<|endoftext|>", "return"),
+        ("<|channel|>commentary to=f<|message|>{}<|call|>", "call"),
+        ("<|channel|>final<|message|>a<|end|>", None),
+        ("<|channel|>final<|message|>a", None),
+        ("<|channel|>final<|message|>a<|return|><|start|>", None),
+    ],
+)
+def test_ended(spelled: str, ended: str | None) -> None:
+    assert parse(tokens(spelled))[1].ended == ended
+
+
+def test_reasoning_tokens_are_those_of_analysis_bodies() -> None:
+    thought = "A thought that takes several tokens."
+    _, parser = parse(tokens(f"<|channel|>analysis<|message|>{thought}<|end|><|start|>assistant<|channel|>final<|message|>Hi"))
+    assert parser.reasoning_tokens == len(vocabulary.encode(thought))
+
+
+@pytest.mark.parametrize(
+    ("spelled", "repairs"),
+    [
+        ("<|channel|>final<|message|>a<|return|>", 0),
+        ("Hello", 1),
+        ("<|channel|>final<|message|>a<|end|><|channel|>final<|message|>b", 1),
+        ("<|channel|>final<|message|>a<|channel|>final<|message|>b", 1),
+        ("<|channel|>final Hello<|return|>", 1),
+        ("<|channel|>final<|message|>a<|message|>b", 1),
+    ],
+)
+def test_repairs_are_counted(spelled: str, repairs: int) -> None:
+    assert parse(tokens(spelled))[1].repairs == repairs

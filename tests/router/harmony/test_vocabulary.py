@@ -1,0 +1,106 @@
+import socket
+from importlib import metadata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ossia.common.errors import UserError
+from router.harmony import vocabulary
+from router.harmony.vocabulary import FIRST_SPECIAL, SIZE, Detokenizer
+from tests.router.harmony.streams import RELAXED
+
+SPECIAL = [vocabulary.token_bytes(token).decode() for token in range(FIRST_SPECIAL, SIZE)]
+IDS = st.integers(0, SIZE + 10) | st.integers(FIRST_SPECIAL - 2, FIRST_SPECIAL + 20)
+
+
+def test_every_special_token_is_encoded_as_text() -> None:
+    for spelled in SPECIAL:
+        for text in (spelled, f"a{spelled}b", f" {spelled}\n", spelled + spelled, spelled[1:], f"<{spelled}>"):
+            tokens = vocabulary.encode(text)
+            assert max(tokens) < FIRST_SPECIAL
+            assert vocabulary.decode(tokens) == text
+
+
+@RELAXED
+@given(st.text() | st.lists(st.sampled_from(SPECIAL[:20]) | st.text(max_size=3)).map("".join))
+def test_text_survives(text: str) -> None:
+    tokens = vocabulary.encode(text)
+    assert all(token < FIRST_SPECIAL for token in tokens)
+    assert vocabulary.decode(tokens) == text
+
+
+def test_lone_surrogates_become_replacement_characters() -> None:
+    assert vocabulary.decode(vocabulary.encode("a\ud800b")) == "a\ufffdb"
+
+
+@RELAXED
+@given(st.text(max_size=500))
+def test_equals_the_library(text: str) -> None:
+    assert vocabulary.encode(text) == vocabulary.load().encoding.encode(text, disallowed_special=())
+
+
+@pytest.mark.parametrize("unit", ["a", "aB", "é", "的", "a\u0301", "—", "_", "!/\r\n", "\r\n/", " ", " \n", "🙂"])
+def test_long_runs_are_cut(unit: str) -> None:
+    """Each of these takes the library minutes in one piece."""
+    text = f"before {unit * 50_000} after"
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+    short = (unit * 1023)[:1023]
+    assert vocabulary.encode(short) == vocabulary.load().encoding.encode(short)
+
+
+def test_token_bytes_need_not_be_text() -> None:
+    tokens = vocabulary.encode("🙂‍↔️")
+    assert b"".join(map(vocabulary.token_bytes, tokens)).decode() == "🙂‍↔️"
+    broken = [token for token in range(FIRST_SPECIAL) if "\ufffd" in vocabulary.token_bytes(token).decode("utf-8", "replace")]
+    assert len(broken) > 1000
+
+
+def test_specials_are_spelled_out() -> None:
+    tokens = [vocabulary.START, *vocabulary.encode("assistant"), vocabulary.CHANNEL, vocabulary.RETURN, 200000, SIZE + 5]
+    assert vocabulary.decode(tokens) == "<|start|>assistant<|channel|><|return|><|reserved_200000|>\ufffd"
+
+
+@RELAXED
+@given(st.lists(IDS), st.data())
+def test_detokenizer_equals_decoding_at_once(tokens: list[int], data: st.DataObject) -> None:
+    detokenizer = Detokenizer()
+    text, rest = "", tokens
+    while rest:
+        size = data.draw(st.integers(1, len(rest)))
+        text += detokenizer.feed(rest[:size])
+        rest = rest[size:]
+    assert text + detokenizer.close() == vocabulary.decode(tokens)
+
+
+@RELAXED
+@given(st.text(st.characters(min_codepoint=0x80)))
+def test_detokenizer_never_splits_a_character(text: str) -> None:
+    detokenizer = Detokenizer()
+    pieces = [detokenizer.feed([token]) for token in vocabulary.encode(text)]
+    assert "".join(pieces) == text.encode("utf-8").decode()
+    assert all("\ufffd" not in piece for piece in pieces) or "\ufffd" in text
+    assert detokenizer.close() == ""
+
+
+def test_another_owner_of_the_module_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: {"openai_harmony": ["oss-harmony", "openai-harmony"]})
+    with pytest.raises(UserError, match="openai-harmony, oss-harmony"):
+        vocabulary.load.__wrapped__()
+
+
+def test_other_ids_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "_SPELLED", {vocabulary.CALL: "<|dial|>"})
+    with pytest.raises(UserError, match="dial"):
+        vocabulary.load.__wrapped__()
+
+
+def test_loads_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("TIKTOKEN_ENCODINGS_BASE", raising=False)
+    assert vocabulary.load.__wrapped__().encode("Hello") == [13225]
