@@ -31,9 +31,7 @@ class Heads:
     def __init__(
         self, spec: HeadSpec, module: Sequence[str], folder: Path, record: Record, say: Callable[[str], None], restarts: Counter
     ) -> None:
-        self.ready = (
-            asyncio.Event()
-        )  # set for good when every replica is READY: from then on, a head that ends is started again
+        self.ready = asyncio.Event()  # set for good once every replica is READY: from then on, heads that end are started again
         self.head: Child | None = None
         self._spec = spec
         self._module = module
@@ -43,6 +41,9 @@ class Heads:
         self._restarts = restarts.labels("head")
         self._life = 0
         self._error = ""
+        self._recovering = False
+        self._head_ready = False  # the current one
+        self._state = fleet_pb2.FleetState()  # the last one
         self._replicas: dict[str, Survivor] = {}  # each as it was when last READY
         self._survivors: tuple[Survivor, ...] = ()  # those that the current head was told to replace
         self._lost_folders: list[Path] = []  # of Rays that are lost and still carry replicas
@@ -57,6 +58,7 @@ class Heads:
             if not self.ready.is_set():
                 raise UserError("Ray lost its GCS while starting" if gcs_lost else self._error or self.head.complaint)
             self._record.update(phase="recovering")
+            self._recovering, self._head_ready = True, False
             self._life += 1
             self._restarts.inc()
             reason = "Ray lost its GCS; replicas go on serving" if gcs_lost else self.head.complaint
@@ -76,12 +78,21 @@ class Heads:
                 {f"{replica.name}/rank-{rank.rank}": rank.pid for replica in state.replicas for rank in replica.ranks}
             )
         self._record.update(fleet=MessageToDict(state, preserving_proto_field_name=True))
-        if self._lost_folders and self._replaced(state):
-            await self._end_lost()
+        self._state = state
+        await self._settle()
 
-    def _replaced(self, state: fleet_pb2.FleetState) -> bool:
+    async def _settle(self) -> None:
+        """Ends what is lost once the current head is ready and nothing that the lost Ray carried is left."""
+        if not self._recovering or not self._head_ready or not self._replaced():
+            return
+        self._recovering = False
+        await self._end_lost()
+        self._say("every replica is ready again")
+        self._record.update(phase="ready")
+
+    def _replaced(self) -> bool:
         survivors = {pid for survivor in self._survivors for pid in survivor.pids}
-        ready = [replica for replica in state.replicas if replica.state == fleet_pb2.REPLICA_STATE_READY]
+        ready = [replica for replica in self._state.replicas if replica.state == fleet_pb2.REPLICA_STATE_READY]
         return len(ready) >= self._spec.replicas and not any(
             rank.pid in survivors for replica in ready for rank in replica.ranks
         )
@@ -104,7 +115,9 @@ class Heads:
                     self._record.update(ray_address=event.get("ray_address") or "")
                     self._record.track({_part(name): pid for name, pid in event.get("pids", {}).items()})
                 case "ready":
-                    self._all_ready()
+                    self._head_ready = True
+                    self.ready.set()
+                    await self._settle()
                 case "error":
                     self._error = str(event["message"])
                 case "gcs_lost" if self._spec.ray_address is None:
@@ -113,12 +126,6 @@ class Heads:
                     self._say(f"the GCS of Ray at {self._spec.ray_address} is lost; replicas go on serving, restart Ray's head")
         await head.wait()
         return False
-
-    def _all_ready(self) -> None:
-        if self.ready.is_set():
-            self._say("every replica is ready again")
-            self._record.update(phase="ready")
-        self.ready.set()
 
     async def _successor(self, spec: HeadSpec) -> HeadSpec:
         """What the next head is told: to join the same Ray, or to start one of its own and replace the old one's replicas."""
