@@ -2,8 +2,8 @@
 
     python -m benchmarks.parser [--streams 20000] [--seed 0]
 
-Half of the streams are fed one token at a time, half in steps of up to 8. `exceptions` must be 0. `us_per_token` (of processor time) covers
-headers and bodies; `us_per_body_token` is that of one long answer fed one token at a time.
+Half of the streams are fed one token at a time, half in steps of up to 8. `exceptions` must be 0. Times are the processor's:
+`us_per_token` covers headers and bodies, `us_per_body_token` one long answer fed one token at a time.
 """
 
 import argparse
