@@ -160,7 +160,7 @@ def table(status: Status) -> str:
         f"{status.name}: {status.state}   {status.url}/v1   model {', '.join(status.model_names)}",
         f"wanted: {desired['replicas']} replicas × {desired['ranks']} ranks, experts {desired['experts']}",
     ]
-    if not status.ray["gcs_answers"] and status.state != "starting":
+    if status.state == "gcs lost":
         lines.append("Ray's GCS is lost: replicas go on serving, nothing is rebuilt until `ossia serve` has recovered")
     if not status.controller["answers"]:
         lines.append(f"the controller at {status.controller['address']} does not answer: the fleet below is the last one known")

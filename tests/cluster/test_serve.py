@@ -1,0 +1,184 @@
+"""`ossia serve` from its flags to a running instance, over fake heads and gateways; bad input through the real one."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster import cores, probe, serve
+from cluster.config import ServeConfig
+from cluster.identity import ProcessId
+from cluster.make_checkpoint import make_checkpoint
+from cluster.state import Folder
+from cluster.stop import stop
+from workers.checkpoint.resolve import resolve
+from workers.model.config import ModelConfig
+
+TINY = ModelConfig(2, 4, hidden_size=32, intermediate_size=32, num_attention_heads=4, num_key_value_heads=2, vocab_size=201_088)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    make_checkpoint(folder, TINY, seed=1)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Folders of this test alone; no temporary folder and no state file may be left at its end."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("OSSIA_TOKEN", raising=False)
+    before = set(Path("/tmp").glob("ossia-*"))
+    yield tmp_path
+    assert list((tmp_path / "state").glob("ossia/*/state.json")) == []
+    assert {folder for folder in set(Path("/tmp").glob("ossia-*")) - before if (folder / "head-0.json").exists()} == set()
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(model: Path) -> Iterator[Start]:
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "tests.fakes.serve", "serve", str(model), "--port", "0", *arguments]
+        env = {**os.environ, **environment}
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def ready(process: "subprocess.Popen[str]") -> str:
+    """The URL it prints."""
+    assert process.stdout
+    line = process.stdout.readline()
+    assert line.startswith("ossia is ready: http://127.0.0.1:"), process.communicate()[1]
+    return line.split()[3].removesuffix("/v1")
+
+
+def refused(*arguments: str) -> str:
+    command = [sys.executable, "-m", "cluster.cli", "serve", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_a_port_in_use(model: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = refused(str(model), "--port", str(port))
+    assert line == f"ossia: port {port} on 127.0.0.1 is in use; choose another with --port, or 0 for a free one\n"
+
+
+def test_a_folder_that_is_no_model(home: Path) -> None:
+    assert "no config.json" in refused(str(home))
+
+
+def test_a_layout_that_cannot_be(model: Path) -> None:
+    assert "2 key-value heads do not divide by 4 ranks" in refused(str(model), "--ranks", "4")
+
+
+def test_too_little_memory(model: Path) -> None:
+    line = refused(str(model), "--kv-memory", "9000GiB")
+    assert "rank 0 lacks" in line
+    assert "is free for each of the 4 ranks on this host" in line
+
+
+def test_a_typo_in_the_file(home: Path) -> None:
+    (home / "ossia.yaml").write_text("replicas: 1\nrank: 2\n")
+    line = refused("--config", str(home / "ossia.yaml"))
+    assert line.endswith("ossia.yaml line 2: unknown key 'rank'; did you mean 'ranks'?\n")
+
+
+def test_what_is_asked_for_reaches_head_and_gateway(start: Start, model: Path) -> None:
+    process = start("--replicas", "3", "--ranks", "1", "--grace", "7", "--served-model-name", "a", "--served-model-name", "b")
+    url = ready(process)
+    instance = Folder("ossia").require()
+    spec = json.loads((Path(instance.folder) / "head-0.json").read_text())
+    assert spec["replicas"] == 3
+    assert spec["runner"]["layout"] == {"ranks": 1, "experts": "ep"}
+    assert spec["runner"]["checkpoint"] == str(model)
+    assert spec["model_names"] == ["a", "b"]
+    assert spec["grace_s"] == 7
+    assert spec["token"] is None
+    assert spec["processes"][0]["part"] == "supervisor"
+    metrics = urllib.request.urlopen(f"http://{spec['processes'][0]['metrics_address']}/metrics").read().decode()
+    assert "ossia_supervisor_restarts_total" in metrics
+    arguments = urllib.request.urlopen(url).read().decode()
+    assert f"--fleet controller:127.0.0.1:{spec['controller_port']}" in arguments
+    assert "--grace 7.0" in arguments
+    assert "--served-model-name a --served-model-name b" in arguments
+
+
+def test_two_names_run_side_by_side_and_one_name_once(start: Start, model: Path) -> None:
+    first, second = start(), start("--name", "other")
+    assert ready(first) != ready(second)
+    assert "instance 'other' is already running" in refused(str(model), "--port", "0", "--name", "other")
+    stop("other")
+    assert second.wait(20) == 0
+    assert Folder("ossia").require().supervisor.find()
+
+
+def test_what_a_killed_supervisor_left_is_cleaned_by_the_next(start: Start) -> None:
+    first = start()
+    ready(first)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    left = Folder("ossia").require()
+    second = start()
+    ready(second)
+    assert not Path(left.folder).exists()
+    assert not any(process.find() for process in left.processes)
+    process = ProcessId.of("supervisor", second.pid)
+    assert process and Folder("ossia").require().supervisor == process
+
+
+def test_beyond_loopback_there_is_a_token_in_no_argument(start: Start) -> None:
+    process = start("--host", "0.0.0.0")
+    url = ready(process)
+    instance = Folder("ossia").require()
+    assert instance.token and len(instance.token) == 32
+    assert instance.token not in urllib.request.urlopen(url).read().decode()
+    spec = json.loads((Path(instance.folder) / "head-0.json").read_text())
+    assert spec["token"] == instance.token
+
+
+def test_the_share_of_a_rank(model: Path) -> None:
+    config = ServeConfig(model=str(model), replicas=3, ranks=1)
+    found = resolve(str(model))
+    runner = serve.plan_runner(config, found)
+    spec = serve.head_spec(config, found, runner, Path("/logs"))
+    assert cores.available() - 0.001 < 3 * spec.cpus_per_rank <= cores.available()
+    assert runner.threads == max(1, cores.available() // 3)
+    assert probe.is_loopback(spec.node_ip)
+    assert spec.model_names == ("tiny",)
+    remote = serve.head_spec(replace(config, ray_address="127.0.0.1:6379"), found, runner, Path("/logs"))
+    assert remote.ray_address == "127.0.0.1:6379"
+    assert remote.token
+
+
+def test_cores_of_a_container(tmp_path: Path) -> None:
+    everything = cores.available(tmp_path)
+    for text, expected in [
+        ("max 100000", everything),
+        ("150000 100000", 1),
+        ("50000 100000", 1),
+        ("99900000 100000", everything),
+    ]:
+        (tmp_path / "cpu.max").write_text(text)
+        assert cores.available(tmp_path) == expected
