@@ -68,7 +68,7 @@ class ChatAnswer:
 
     async def _steps(self) -> AsyncGenerator[Step, None]:
         try:
-            async with aclosing(self._source.generate(self._submit, "messages")) as deltas:
+            async with aclosing(self._source.generate(self._submit, self._body.names)) as deltas:
                 async for delta in deltas:
                     yield self._step(delta)
                     if self._turn.stopped or delta.finish:

@@ -12,7 +12,7 @@ from router.gateway.errors import Json, internal
 from router.gateway.generation import FINISH, Source, Usage
 from router.gateway.logprobs import Logprobs
 from router.gateway.models import fingerprint
-from router.gateway.schema_completions import CompletionBody
+from router.gateway.schema_completions import DEFAULT_MAX_TOKENS, CompletionBody
 from router.gateway.stop import StopStrings
 from router.harmony.vocabulary import Detokenizer
 
@@ -30,11 +30,14 @@ class Piece:
 class Choice:
     """One prompt's output. Fed token by token, so that it does not depend on how deltas were merged on the way."""
 
-    def __init__(self, source: Source, body: CompletionBody, prompt: list[int], stop_tokens: Sequence[int]) -> None:
+    def __init__(self, source: Source, body: CompletionBody, prompt: list[int], card: engine_pb2.DescribeResponse) -> None:
         self._source = source
         self.prompt = prompt
+        self._names = body.names
         self._submit = source.submit(prompt, body.sampling())
-        self._stop_tokens = frozenset(stop_tokens)
+        if body.max_tokens is None:
+            self._submit.sampling.max_tokens = min(DEFAULT_MAX_TOKENS, card.max_context - len(prompt))
+        self._stop_tokens = frozenset(card.stop_token_ids)
         self._stop = StopStrings(body.stop or ())
         self._detokenizer = Detokenizer()
         self._length = 0  # characters detokenized, withheld ones included
@@ -42,7 +45,7 @@ class Choice:
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """One piece a delta."""
-        async with aclosing(self._source.generate(self._submit, "prompt")) as deltas:
+        async with aclosing(self._source.generate(self._submit, self._names)) as deltas:
             async for delta in deltas:
                 yield (piece := self._piece(delta))
                 if piece.finish is not None:
@@ -84,7 +87,7 @@ class CompletionAnswer:
         self, source: Source, body: CompletionBody, prompts: list[list[int]], card: engine_pb2.DescribeResponse
     ) -> None:
         self._body = body
-        self._choices = [Choice(source, body, prompt, card.stop_token_ids) for prompt in prompts]
+        self._choices = [Choice(source, body, prompt, card) for prompt in prompts]
         self._head: Json = {
             "id": f"cmpl-{secrets.token_hex(16)}",
             "object": "text_completion",

@@ -75,6 +75,7 @@ class Entry:
         except (ClientGone, ClientDisconnect):
             passage.status = CLIENT_GONE
         except ApiError as error:
+            scope["state"]["error"] = error.code
             await error.response()(scope, receive, passage.send)
         except Exception:
             logger.exception("a request failed", extra={"request_id": passage.request_id})
@@ -97,6 +98,8 @@ class Entry:
         self._metrics.requests.labels(route, str(passage.status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
         extra: dict[str, object] = {"request_id": passage.request_id, "route": route, "status": passage.status}
+        if error := scope["state"].get("error"):
+            extra["error"] = error
         if answer := scope["state"].get("answer"):
             extra |= {"prompt_tokens": answer.usage.prompt, "output_tokens": answer.usage.output}
         level = logging.INFO if scope["path"].startswith("/v1/") else logging.DEBUG

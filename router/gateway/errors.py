@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import grpc
@@ -17,6 +18,7 @@ _ENGINE_STATUS = {
     grpc.StatusCode.UNAVAILABLE: (HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
     grpc.StatusCode.DEADLINE_EXCEEDED: (HTTPStatus.GATEWAY_TIMEOUT, "deadline_exceeded"),
 }
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _RETRIED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -60,12 +62,13 @@ def invalid(message: str, param: str | None, code: str = "invalid_value") -> Api
     return ApiError(HTTPStatus.BAD_REQUEST, message, param=param, code=code)
 
 
-def from_engine(error: EngineError, prompt_param: str) -> ApiError:
-    """What the client sees of an engine's error. `prompt_param` is what this endpoint calls the prompt."""
+def from_engine(error: EngineError, names: Mapping[str, str]) -> ApiError:
+    """What the client sees of an engine's error. `names`: fields of Submit that the request calls by another name."""
     status, code = _ENGINE_STATUS.get(error.code, (HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error"))
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return internal()
-    param = prompt_param if error.field == "prompt" else error.field.removeprefix("sampling.") or None
+    field = error.field.removeprefix("sampling.")
+    param = names.get(field, field) or None
     return ApiError(status, error.message, param=param, code=error.reason.lower() or code, retry_after_s=error.retry_after_s)
 
 
@@ -82,7 +85,7 @@ def context_length_exceeded(tokens: int, most: int, param: str) -> ApiError:
 
 def dumps(value: object) -> str:
     """JSON as it goes over the wire: compact, UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def _type(status: int) -> str:

@@ -1,7 +1,7 @@
 """One Submit from the gateway's side: its deltas timed and counted, its errors turned into the API's."""
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -26,8 +26,11 @@ class Source:
     def submit(self, prompt: Sequence[int], sampling: engine_pb2.Sampling) -> engine_pb2.Submit:
         return engine_pb2.Submit(prompt=prompt, sampling=sampling, request_id=self.request_id, traceparent=self.traceparent)
 
-    async def generate(self, submit: engine_pb2.Submit, prompt_param: str) -> AsyncGenerator[engine_pb2.Delta, None]:
-        """The engine's deltas. Raises ApiError; closing it closes the engine's generator, which cancels the request."""
+    async def generate(self, submit: engine_pb2.Submit, names: Mapping[str, str]) -> AsyncGenerator[engine_pb2.Delta, None]:
+        """The engine's deltas. Raises ApiError; closing it closes the engine's generator, which cancels the request.
+
+        `names` as in `from_engine`.
+        """
         self.metrics.prompt_tokens.inc(len(submit.prompt))
         last = time.perf_counter()
         first = True
@@ -40,7 +43,7 @@ class Source:
                     _refuse_broken(delta)
                     yield delta
         except EngineError as error:
-            raise from_engine(error, prompt_param) from error
+            raise from_engine(error, names) from error
 
     def _observe(self, seconds: float, tokens: int, first: bool) -> None:
         self.metrics.output_tokens.inc(tokens)

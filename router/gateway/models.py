@@ -23,7 +23,7 @@ class Models:
         try:
             return await self._engine.describe()
         except EngineError as error:
-            raise from_engine(error, "prompt") from None
+            raise from_engine(error, {}) from None
 
     async def resolve(self, name: str, param: str | None = "model") -> engine_pb2.DescribeResponse:
         """The card of the engine that serves this name. Raises ApiError: 404 for a name not served, 503."""

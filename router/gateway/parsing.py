@@ -8,7 +8,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 
 from router.gateway.errors import ApiError, Json, invalid
 
-_MOST_SHOWN = 3
+_MOST_SHOWN = 3  # values of a parameter
+_MOST_CHARACTERS = 300  # of a message: some quote what the client sent
+_TAGS = ("union_tag_invalid", "union_tag_not_found")
 
 
 class Strict(BaseModel):
@@ -91,6 +93,8 @@ def _path(detail: ErrorDetails, body: Any) -> list[str | int]:
             path.append(step)
         elif detail["type"] == "missing" and position == len(steps) - 1:
             path.append(step)
+    if detail["type"] in _TAGS:
+        path.append(detail["ctx"]["discriminator"].strip("'"))
     return path
 
 
@@ -100,12 +104,12 @@ def _holds(body: Any, step: str | int) -> bool:
 
 def _sentence(detail: ErrorDetails) -> str:
     message = detail["msg"]
-    return message[0].lower() + message[1:]
+    return message[:1].lower() + message[1:_MOST_CHARACTERS]
 
 
 def _code(kind: str) -> str:
     if kind in ("unsupported_value", "invalid_value"):
         return kind
-    if kind == "missing":
+    if kind in ("missing", "union_tag_not_found"):
         return "missing_required_parameter"
     return "invalid_type" if kind.endswith(("_type", "_attributes_type")) or kind == "int_from_float" else "invalid_value"

@@ -1,5 +1,6 @@
 """The parameters that both endpoints of generation share, and how they become the protocol's Sampling."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
@@ -40,6 +41,11 @@ class GenerationBody(Body):
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
     max_tokens: Annotated[int, Field(ge=1, lt=1 << 32)] | None = None
     stop: Annotated[list[str] | None, BeforeValidator(_stop)] = None
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Fields of the protocol's Submit and Sampling that this request calls by another name."""
+        return {}
 
     @property
     def include_usage(self) -> bool:

@@ -1,5 +1,6 @@
 """The body of POST /v1/chat/completions."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, model_validator
@@ -160,6 +161,11 @@ class ChatBody(GenerationBody):
     reasoning_effort: Annotated[str, AfterValidator(_known_effort)] | None = None
     tools: list[ToolBody] | None = None
     tool_choice: Annotated[str | None, BeforeValidator(_only_free_choice)] = None
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        tokens = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        return {"prompt": "messages", "max_tokens": tokens}
 
     @property
     def offered(self) -> list[ToolBody]:

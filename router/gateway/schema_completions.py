@@ -57,7 +57,6 @@ class CompletionBody(GenerationBody):
 
     def sampling(self) -> engine_pb2.Sampling:
         sampling = super().sampling()
-        sampling.max_tokens = self.max_tokens or DEFAULT_MAX_TOKENS
         if self.logprobs is not None:
             sampling.logprobs = self.logprobs
         return sampling

@@ -53,9 +53,9 @@ class EventStream(Response):
         self._ping_s = ping_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await until_disconnect(receive, self._run(_Writer(send)))
+        await until_disconnect(receive, self._run(_Writer(send), scope["state"]))
 
-    async def _run(self, writer: "_Writer") -> None:
+    async def _run(self, writer: "_Writer", state: dict[str, object]) -> None:
         pings = asyncio.create_task(self._ping(writer))
         try:
             async with aclosing(self._chunks) as chunks:
@@ -65,7 +65,11 @@ class EventStream(Response):
         except Exception as error:
             if not writer.begun:
                 raise
-            await writer.end(events([_told(error)]))
+            told = error if isinstance(error, ApiError) else internal()
+            if told is not error:
+                logger.exception("a stream failed", extra={"request_id": state["request_id"]})
+            state["error"] = told.code  # for the log: the status says 200
+            await writer.end(events([told.body()]))
         finally:
             pings.cancel()
 
@@ -108,13 +112,6 @@ class _Writer:
 def events(chunks: Iterable[Mapping[str, object]]) -> bytes:
     """One event a chunk."""
     return "".join(f"data: {dumps(chunk)}\n\n" for chunk in chunks).encode()
-
-
-def _told(error: Exception) -> Json:
-    if isinstance(error, ApiError):
-        return error.body()
-    logger.error("a stream failed", exc_info=error)
-    return internal().body()
 
 
 async def until_disconnect(receive: Receive, work: Coroutine[None, None, T]) -> T:

@@ -8,7 +8,7 @@ import pytest
 
 from router.engine import EngineError
 from router.harmony.vocabulary import RETURN, decode, encode
-from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, pairs
+from tests.fakes.scripted import CONTEXT, FINISH, MODEL, ScriptedEngine, pairs
 from tests.router.gateway.conftest import eventually
 
 WAVE = "wörld 👋!"
@@ -48,6 +48,8 @@ async def test_prompt_text_is_ordinary_text_and_16_tokens_are_the_default(start:
     assert list(engine.submits[0].prompt) == encode("<|start|>user")
     assert engine.submits[0].sampling.max_tokens == 16
     assert got.choices[0].finish_reason == "length"
+    await gateway.client.completions.create(model=MODEL, prompt=[1] * (CONTEXT - 5))
+    assert engine.submits.pop().sampling.max_tokens == 5
     assert not hasattr(got.choices[0], "token_ids")
     await gateway.client.completions.create(model=MODEL, prompt="a", max_tokens=5, extra_body={"top_k": -1})
     assert (engine.submits[1].sampling.max_tokens, engine.submits[1].sampling.top_k) == (5, 0)

@@ -10,6 +10,7 @@ from router.gateway.health import Target
 from router.gateway.targets import targets
 from router.router import Router
 from tests.fakes.scripted import MODEL, ScriptedEngine, answer, card
+from tests.router.gateway.conftest import eventually
 
 
 async def test_ready_only_once_a_token_was_generated(start: Any) -> None:
@@ -34,6 +35,7 @@ async def test_metrics_count_what_passed(start: Any) -> None:
     tokens = answer("Hello there")
     gateway = await start(ScriptedEngine(tokens[:4], tokens[4:]))
     await gateway.http.post("/v1/completions", json={"model": MODEL, "prompt": [1, 2, 3]})
+    await eventually(lambda: gateway.metric("ossia_gateway_requests_total", route="/v1/completions", status="200"))
     text = (await gateway.http.get("/metrics")).text
     samples = {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value

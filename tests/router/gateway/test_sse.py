@@ -20,6 +20,13 @@ FAST = Settings(admission_s=0.1, ping_s=0.05)
 GONE = EngineError(grpc.StatusCode.UNAVAILABLE, "gone")
 
 
+async def logged(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
+    """The line about the one request, written after the client has its answer."""
+    await eventually(lambda: any(record.name == "router.gateway.entry" for record in caplog.records))
+    (record,) = [record for record in caplog.records if record.name == "router.gateway.entry"]
+    return record
+
+
 async def test_headers_and_end(start: Any) -> None:
     gateway = await start(ScriptedEngine(answer("Hi")))
     async with gateway.http.stream("POST", "/v1/chat/completions", json={**ASK, "stream": True}) as response:
@@ -59,12 +66,15 @@ async def test_pings_between_tokens(start: Any) -> None:
     assert seen[0].startswith("data: ")
 
 
-async def test_the_client_sees_a_failure_in_mid_stream(start: Any) -> None:
+async def test_the_client_sees_a_failure_in_mid_stream(start: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     gateway = await start(ScriptedEngine(answer("Hello")[:4], GONE))
     stream = await gateway.client.chat.completions.create(**ASK, stream=True)
     with pytest.raises(openai.APIError) as raised:
         [chunk async for chunk in stream]
     assert (raised.value.message, raised.value.code) == ("gone", "unavailable")
+    record = await logged(caplog)
+    assert (record.__dict__["status"], record.__dict__["error"]) == (200, "unavailable")
 
 
 @pytest.mark.parametrize("finish", [FINISH.FINISH_REASON_CANCELLED, FINISH.FINISH_REASON_DEADLINE])
@@ -106,12 +116,23 @@ async def test_a_slow_reader_is_not_buffered_without_bound(start: Any) -> None:
     await asyncio.wait_for(engine.left.wait(), 5)
 
 
+async def test_a_bug_in_mid_stream_is_told_without_internals(start: Any, caplog: pytest.LogCaptureFixture) -> None:
+    engine = ScriptedEngine(answer("Hello")[:4], None)
+    engine.go = None  # type: ignore[assignment]
+    gateway = await start(engine)
+    response = await gateway.http.post("/v1/chat/completions", json={**ASK, "stream": True}, headers={"x-request-id": "abc"})
+    last = json.loads(response.text.strip().split("\n")[-1].removeprefix("data: "))
+    assert last["error"]["code"] == "internal_error"
+    assert "None" not in response.text
+    assert [record.__dict__["request_id"] for record in caplog.records if record.levelname == "ERROR"] == ["abc"]
+
+
 async def test_the_log_has_counts_and_no_contents(start: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     gateway = await start(ScriptedEngine(answer("a secret answer")))
     ask = {"model": MODEL, "messages": [{"role": "user", "content": "a secret question"}]}
     await gateway.http.post("/v1/chat/completions", json=ask, headers={"x-request-id": "abc"})
-    (record,) = [record for record in caplog.records if record.name == "router.gateway.entry"]
+    record = await logged(caplog)
     assert (record.__dict__["request_id"], record.__dict__["status"]) == ("abc", 200)
     assert record.__dict__["prompt_tokens"] > 0
     assert record.__dict__["output_tokens"] == len(answer("a secret answer"))
