@@ -1,5 +1,6 @@
 """Ray on this host: one that belongs to this process, or one that is joined. Imports ray only once its environment is set."""
 
+import asyncio
 import os
 import secrets
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from cluster import processes
+from cluster import gcs, processes
 from cluster.spec import HeadSpec
 from ossia.common.errors import UserError
 
@@ -42,8 +43,10 @@ class LocalRay:
         import ray
 
         self.own = spec.ray_address is None
-        if self.own:
+        if spec.ray_address is None:
             _make(Path(spec.ray_folder))
+        elif not asyncio.run(gcs.alive(spec.ray_address)):  # Ray would wait for as long as for a GCS that is lost
+            raise UserError(f"no Ray answers at {spec.ray_address}: start it, or give its GCS as HOST:PORT")
         try:
             ray.init(namespace=NAMESPACE, log_to_driver=False, configure_logging=False, **_arguments(spec))
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
