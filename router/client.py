@@ -20,6 +20,7 @@ from ossia.v1.engine_pb2 import (
     EngineFrame,
     Load,
     Submit,
+    WatchLoadRequest,
 )
 from ossia.v1.engine_pb2_grpc import EngineStub
 from router.deltas import ended
@@ -29,7 +30,8 @@ from router.pulse import Pulse
 
 WINDOW = 256  # tokens that an engine may send ahead of the consumer
 MAX_GAPS = 3  # resubmissions of one request after lost tokens
-LATE_S = 1.0  # a timer later than this means that this process slept, not the engine
+LOAD_MS = 500  # between loads that the engine tells while no frame does
+LATE = 0.1  # a timer later than this part of the stall's floor means that this process slept, not the engine
 
 
 @dataclass(eq=False)
@@ -73,20 +75,20 @@ class EngineClient:
         self._live: dict[int, _Request] = {}
         self._outgoing = ClientFrame()
         self._unsent = asyncio.Event()
-        self._session: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Asks the engine what it is and opens the session; raises EngineError."""
         self.card = await self.describe()
-        self._session = asyncio.create_task(self._receive_all())
+        self._tasks = [asyncio.create_task(self._receive_all()), asyncio.create_task(self._follow_load())]
 
     async def close(self) -> None:
         """Ends the session and, with it, every request on the engine."""
         self._lose("this end closed the session")
-        if self._session is not None:
-            self._session.cancel()
+        for task in self._tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._session
+                await task
         await self._channel.close()
 
     async def describe(self) -> DescribeResponse:
@@ -175,6 +177,11 @@ class EngineClient:
         finally:
             self._lose("the session ended")
 
+    async def _follow_load(self) -> None:
+        with suppress(aio.AioRpcError):  # it is the session that tells of the engine's end
+            async for load in self._stub.WatchLoad(WatchLoadRequest(min_interval_ms=LOAD_MS)):
+                self.load.CopyFrom(load)
+
     def _receive(self, frame: EngineFrame) -> None:
         if frame.HasField("load"):
             self.load.CopyFrom(frame.load)
@@ -214,7 +221,7 @@ class EngineClient:
         """The engine should have stepped by now. The loop's clock and the pulse's are both time.monotonic."""
         self._timer = None
         now = asyncio.get_running_loop().time()
-        if now - planned > LATE_S:
+        if now - planned > LATE * self._stall_floor_s:
             self._pulse.restart()
         if not any(request.due for request in self._live.values()):
             return

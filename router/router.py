@@ -27,6 +27,7 @@ from router.replica import Replica, State
 
 logger = logging.getLogger(__name__)
 MOVES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}  # errors of a replica, not of the request
+FAILURES = {"LOST", "STALLED", "GAP"}  # reasons of UNAVAILABLE that are no refusal: the request ran, and may be the cause
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class _Request:
     submit: Submit
     output: list[int]  # what the consumer has
     resumptions: int = 0
+    until: float | None = None  # while it looks for a replica: when it gives up, on time.monotonic's clock
     full: dict[Replica, EngineError] = field(default_factory=dict)  # replicas that answered RESOURCE_EXHAUSTED
     started: float = field(default_factory=time.monotonic)
 
@@ -228,18 +230,22 @@ class Router:
 
     async def _place(self, request: _Request) -> Replica:
         """The replica to try next; waits for one where none is ready."""
-        patience_s = self._options.queue_wait_s
-        if request.submit.HasField("deadline_unix_ms"):
-            patience_s = min(patience_s, request.submit.deadline_unix_ms / 1000 - time.time())
-        until = time.monotonic() + patience_s
+        if request.until is None:
+            request.until = time.monotonic() + self._patience_s(request.submit)
         while True:
             ready = [replica for replica in self._replicas.values() if replica.state is State.READY]
             if candidates := [replica for replica in ready if replica not in request.full]:
                 return self._policy(candidates)
             if ready:
                 raise next(reversed(request.full.values()))
-            wait_s = until - time.monotonic()
+            wait_s = request.until - time.monotonic()
             await self._queue.wait(wait_s, priority=request.submit.priority, resumed=request.resumptions > 0)
+
+    def _patience_s(self, submit: Submit) -> float:
+        patience_s = self._options.queue_wait_s
+        if submit.HasField("deadline_unix_ms"):
+            patience_s = min(patience_s, submit.deadline_unix_ms / 1000 - time.time())
+        return patience_s
 
     async def _attempt(self, request: _Request, replica: Replica) -> AsyncGenerator[Delta, None]:
         """Deltas from one replica, counted toward its outstanding tokens while they come."""
@@ -250,6 +256,7 @@ class Router:
         try:
             async with aclosing(replica.generate(request.submit)) as deltas:
                 async for delta in deltas:
+                    request.until = None
                     share.answered(len(delta.tokens))
                     request.output.extend(delta.tokens)
                     yield delta
@@ -264,6 +271,10 @@ class Router:
             return
         if error.code not in MOVES:
             raise error
+        if error.code is grpc.StatusCode.UNAVAILABLE and error.reason not in FAILURES:
+            if request.until is not None and time.monotonic() > request.until:
+                raise error
+            return
         request.resumptions += 1
         if request.resumptions > self._options.max_resumptions:
             logger.error("given up after %d replicas: %s", request.resumptions, error.message, extra=request.log)

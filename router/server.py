@@ -80,4 +80,8 @@ async def _stop(server: aio.Server, service: RouterService, health: health_servi
     logger.info("stopping; requests in flight have %s s", grace_s)
     await health.enter_graceful_shutdown()
     service.drain()
-    await server.stop(grace_s)
+    try:
+        await asyncio.wait_for(service.drained(), grace_s)
+    except TimeoutError:
+        logger.warning("the grace is over; cutting what is left")
+    await server.stop(None)

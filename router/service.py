@@ -30,6 +30,10 @@ class RouterService(engine_pb2_grpc.EngineServicer):
         for session in self._sessions:
             session.end(self._ending)
 
+    async def drained(self) -> None:
+        """Returns when every session is over."""
+        await asyncio.gather(*(session.closed.wait() for session in self._sessions))
+
     async def Session(  # type: ignore[override]  # written to, not iterated: a generator's `finally` would come late
         self,
         request_iterator: AsyncIterator[engine_pb2.ClientFrame],
@@ -49,8 +53,9 @@ class RouterService(engine_pb2_grpc.EngineServicer):
                     await context.write(frame)
                 reader.cancel()
         finally:
-            self._sessions.discard(session)
             await session.close()
+            self._sessions.discard(session)
+            session.closed.set()
 
     async def Describe(
         self, request: engine_pb2.DescribeRequest, context: aio.ServicerContext[object, object]

@@ -45,6 +45,7 @@ class Session:
     """
 
     def __init__(self, engine: Engine) -> None:
+        self.closed = asyncio.Event()  # set by whoever serves it, when the stream is over
         self._engine = engine
         self._live: dict[int, _Request] = {}
         self._due: dict[int, _Request] = {}  # those to look at for the next frame

@@ -313,6 +313,24 @@ async def test_unavailable_replica_is_left_alone_until_it_generates() -> None:
         await draining.until(lambda: draining.generated > 0)
 
 
+async def test_refusals_do_not_count_as_resumptions() -> None:
+    engines = [FakeEngine() for _ in range(5)]
+    for engine in engines[1:]:
+        engine.refusal = wire.status(grpc.StatusCode.UNAVAILABLE, "draining")
+    async with routed(*engines, max_resumptions=1) as router:
+        results = await asyncio.gather(*(collect(router.generate(submit(n))) for n in range(10)))
+        assert [tokens(result) for result in results] == [undisturbed(submit(n)) for n in range(10)]
+
+
+async def test_replica_that_only_refuses_is_given_up_in_time() -> None:
+    engine = FakeEngine()
+    engine.refusal = wire.status(grpc.StatusCode.UNAVAILABLE, "draining", reason="STOPPING")
+    async with routed(engine, queue_wait_s=0.5) as router:
+        with pytest.raises(EngineError) as caught:
+            await collect(router.generate(submit()))
+        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+
+
 async def test_closing_frees_the_replica() -> None:
     engine = FakeEngine()
     async with routed(engine) as router:

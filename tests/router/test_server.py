@@ -219,16 +219,26 @@ async def test_deltas_of_one_step_share_a_frame() -> None:
         assert len(frame.deltas) == 16
 
 
-async def test_load_is_pushed() -> None:
-    async with FakeEngine() as engine, served(engine.address) as (address, _), wire.channel(address, None) as channel:
-        stub = engine_pb2_grpc.EngineStub(channel)
-        loads = aiter(stub.WatchLoad(WatchLoadRequest(min_interval_ms=10)))
+async def test_load_is_summed_and_pushed() -> None:
+    async with (
+        FakeEngine() as one,
+        FakeEngine() as two,
+        served(one.address, two.address) as (address, _),
+        wire.channel(address, None) as channel,
+        connected(address) as client,
+    ):
+        loads = aiter(engine_pb2_grpc.EngineStub(channel).WatchLoad(WatchLoadRequest(min_interval_ms=10)))
         assert (await anext(loads)).tokens_generated == 0
-        async with connected(address) as client:
-            await collect(client.generate(submit()))
+        await asyncio.gather(*(collect(client.generate(submit(n))) for n in range(4)))
         async for load in loads:
-            if load.tokens_generated >= 40:
+            if load.tokens_generated == 4 * 40 and not load.running:  # told though no request of ours runs any more
                 break
+        assert load.kv_tokens_total == 2 << 16
+
+
+async def test_what_is_not_built() -> None:
+    async with served(wait=False) as (address, _), wire.channel(address, None) as channel:
+        stub = engine_pb2_grpc.EngineStub(channel)
         for unbuilt in (stub.WatchKv, stub.Drain):
             with pytest.raises(aio.AioRpcError) as caught:
                 await anext(aiter(unbuilt(empty_pb2.Empty())))
