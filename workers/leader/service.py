@@ -66,6 +66,8 @@ class Service(engine_pb2_grpc.EngineServicer):
         request_iterator: AsyncIterator[engine_pb2.ClientFrame],
         context: aio.ServicerContext[engine_pb2.ClientFrame, engine_pb2.EngineFrame],
     ) -> None:
+        if self._closed is not None:
+            await context.abort(codec.CODES[self._closed.cause], self._closed.message)
         stream = self._open()
         try:
             async with asyncio.TaskGroup() as group:
@@ -107,8 +109,6 @@ class Service(engine_pb2_grpc.EngineServicer):
     def _open(self) -> Stream:
         stream = Stream(next(self._numbers), self._card.epoch, self._load)
         self._streams[stream.number] = stream
-        if self._closed is not None:
-            stream.finish()
         return stream
 
     def _drop(self, stream: Stream) -> None:

@@ -9,6 +9,8 @@ from workers.engine.report import Load, Output
 from workers.leader import codec
 from workers.leader.outbox import Outbox
 
+MAX_LIVE = 4096  # requests whose end the client has not been sent
+
 
 class Stream:
     """Makes one frame a step while anything lives on it; a client that reads slowly gets several steps in one frame."""
@@ -30,7 +32,10 @@ class Stream:
         return [rid for rid, outbox in self._live.items() if not outbox.ended]
 
     def check(self, rid: int) -> None:
-        """Raises Refusal where the rid is taken."""
+        """Raises Refusal where the rid is taken, or where the client does not take what it asked for."""
+        if len(self._live) >= MAX_LIVE:
+            message = f"{MAX_LIVE} requests are live on this session"
+            raise Refusal(Cause.EXHAUSTED, message, reason="SESSION_FULL", retry_after_s=1.0)
         if rid in self._live:
             raise Refusal(Cause.INVALID, f"rid {rid} is live on this session", reason="DUPLICATE_RID", field="rid")
 

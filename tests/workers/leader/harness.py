@@ -109,6 +109,21 @@ class Server:
     async def start(self) -> None:
         self.address = await self.leader.start()
 
+    @property
+    def received(self) -> int:
+        """Requests handed to the engine that it has not ended."""
+        return len(self.leader._service._journal.live)
+
+    @property
+    def streams(self) -> int:
+        """Sessions that are open."""
+        return len(self.leader._service._streams)
+
+    @property
+    def heard(self) -> bool:
+        """A cancel or a close has come to the engine, and may have been obeyed already."""
+        return not self.leader.engine._inbox.empty() or not self.received or self.leader.engine.done.done()
+
     def metric(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(f"ossia_worker_{name}", labels) or 0.0
 

@@ -12,6 +12,10 @@ from grpc import aio
 from ossia.v1 import engine_pb2
 from tests.fakes.runner import STOP, VOCAB, generate
 from tests.workers.leader.harness import Client, Server, eventually, serving
+from workers.engine.errors import Refusal
+from workers.engine.report import Load, Output, Usage
+from workers.engine.request import Finish
+from workers.leader.stream import MAX_LIVE, Stream
 
 
 def reason(status: status_pb2.Status) -> tuple[int, str, str]:
@@ -93,6 +97,7 @@ async def test_a_cancel_ends_within_one_step_and_does_not_wait_for_credit() -> N
         await client.until(lambda: client.frames and client.frames[-1].load.running == 1)
         step = client.frames[-1].step
         await client.cancel(1)
+        await eventually(lambda: server.heard)
         gate.release()
         await client.finish(1)
         assert client.last(1).finish == engine_pb2.FINISH_REASON_CANCELLED
@@ -125,7 +130,7 @@ async def test_a_disconnect_frees_blocks_within_one_step() -> None:
         before = client.frames[-1].load
         assert before.kv_tokens_used > 0
         client.call.cancel()
-        await eventually(lambda: not server.leader.engine._inbox.empty())  # the step at hand holds the thread
+        await eventually(lambda: not server.streams)
         gate.release()
         await eventually(lambda: server.metric("requests_total", finish="cancelled"))
         after = await load(server)
@@ -145,15 +150,16 @@ async def test_a_client_that_half_closes_gets_the_rest_whatever_its_credit() -> 
 
 
 async def test_a_slow_reader_stalls_nobody_and_loses_nothing() -> None:
-    async with serving(max_waiting=4096) as server:
+    async with serving(stop_token_ids=frozenset()) as server:
         slow, quick = Client(server.stub()), Client(server.stub())
-        for rid in range(32):
-            await slow.submit(rid, [rid, 1], max_tokens=200)
-        await quick.submit(1, [5], max_tokens=300)
+        sampling = engine_pb2.Sampling(temperature=0.0, max_tokens=200, logprobs=20)
+        for rid in range(16):
+            await slow.submit(rid, [rid, 1], sampling=sampling)
+        await quick.submit(1, [5], max_tokens=400)
         await quick.finish(1)
-        assert quick.tokens(1) == generate([5], 300)
-        await slow.finish(*range(32))
-        assert all(slow.tokens(rid) == generate([rid, 1], 200) for rid in range(32))
+        assert quick.tokens(1) == generate([5], 400, stops=())
+        await slow.finish(*range(16))
+        assert all(slow.tokens(rid) == generate([rid, 1], 200, stops=()) for rid in range(16))
 
 
 async def test_a_resumption_continues_with_indices_positions_and_usage() -> None:
@@ -221,16 +227,42 @@ async def test_a_full_queue_says_when_to_come_back() -> None:
     gate = Semaphore(0)
     async with serving(gate, max_waiting=1, max_sequences=1) as server:
         client = Client(server.stub())
-        for rid in range(1, 5):
-            await client.submit(rid, [rid], max_tokens=400)
-        for _ in range(3):
-            gate.release()
-        await client.until(lambda: any(client.last(rid).WhichOneof("end") for rid in range(1, 5)))
-        error = next(client.last(rid).error for rid in range(1, 5) if client.last(rid).WhichOneof("end"))
+        await client.submit(1, [1], max_tokens=400)
+        gate.release()
+        await client.until(lambda: client.tokens(1))
+        await client.submit(2, [2])
+        await client.submit(3, [3])
+        await eventually(lambda: server.received == 3)
+        gate.release(2)
+        await client.finish(3)
+        error = client.last(3).error
         assert error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
         retry = error_details_pb2.RetryInfo()
         assert any(detail.Unpack(retry) for detail in error.details)
         assert retry.retry_delay.ToSeconds() == 1
+
+
+async def test_steps_that_a_reader_misses_are_merged() -> None:
+    stream = Stream(1, 7, Load())
+    stream.open(5, 2, None)
+    frames = stream.frames()
+    for step in range(1, 10):
+        stream.add(5, Output((1, 5), step + 1, (step,), end=Finish.LENGTH if step == 9 else None, usage=Usage(3, 11)))
+        stream.note(Load(step=step))
+    stream.finish()
+    (frame,) = [frame async for frame in frames]
+    assert (frame.step, frame.deltas[0].first_index, list(frame.deltas[0].tokens)) == (9, 2, list(range(1, 10)))
+    assert frame.deltas[0].finish == engine_pb2.FINISH_REASON_LENGTH
+
+
+async def test_a_client_that_takes_nothing_is_bounded() -> None:
+    stream = Stream(1, 7, Load())
+    for rid in range(MAX_LIVE):
+        stream.check(rid)
+        stream.open(rid, 0, 0)
+    with pytest.raises(Refusal) as caught:
+        stream.check(MAX_LIVE)
+    assert caught.value.reason == "SESSION_FULL"
 
 
 async def test_an_absent_seed_is_drawn_anew() -> None:
