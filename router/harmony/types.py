@@ -36,7 +36,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message. `tool_calls` and `reasoning` belong to the assistant, `tool_call_id` to tool results."""
+    """One message. `tool_calls` and `reasoning` are the assistant's; tool results have `tool_call_id`, or `name`."""
 
     role: Role
     content: str
