@@ -1,4 +1,4 @@
-"""Whatever a model emits: no 5xx, valid JSON, and the same answer however its tokens are grouped."""
+"""Whatever a model emits or a client sends: no 5xx, valid JSON, and the same answer however tokens are grouped."""
 
 import json
 from typing import Any
@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from router.gateway.app import create_app
+from router.gateway.schema_chat import ChatBody
+from router.gateway.schema_completions import CompletionBody
 from router.harmony.vocabulary import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START, encode
 from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, pairs
 
@@ -87,3 +89,47 @@ def test_completions(tokens: list[int], size: int, stop: Any, end: Any) -> None:
         assert sum((piece["logprobs"][key] for piece in pieces), []) == values
         assert len(values) == len(whole["token_ids"])
     assert pieces[-1]["finish_reason"] == whole["finish_reason"]
+
+
+KEYS = st.one_of(
+    st.sampled_from(["role", "content", "type", "text", "name", "function", "arguments", "id", "tool_call_id", "tool_calls"]),
+    st.text(max_size=3),
+)
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=4)),
+    max_leaves=12,
+)
+CHAT_KEYS = st.sampled_from([*ChatBody.model_fields, *ChatBody.only, *ChatBody.harmless])
+COMPLETION_KEYS = st.sampled_from([*CompletionBody.model_fields, *CompletionBody.only])
+ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool"])
+ANY_MESSAGE = st.builds(
+    lambda role, rest: {"role": role, "content": "x", **rest}, ROLES, st.dictionaries(KEYS, JSON, max_size=3)
+)
+
+
+def answered(path: str, body: Any) -> None:
+    client = TestClient(create_app(ScriptedEngine([200_002]), registry=CollectorRegistry()))
+    response = client.post(path, content=json.dumps(body).encode())
+    assert response.status_code in (200, 400, 404), response.text
+    if response.status_code != 200:
+        assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@settings(max_examples=150, deadline=None)
+@given(change=st.dictionaries(CHAT_KEYS, JSON, max_size=3), messages=st.lists(ANY_MESSAGE, min_size=1, max_size=3))
+def test_chat_bodies(change: dict[str, Any], messages: list[Any]) -> None:
+    answered("/v1/chat/completions", {"model": MODEL, "messages": messages, **change})
+
+
+@settings(max_examples=100, deadline=None)
+@given(change=st.dictionaries(COMPLETION_KEYS, JSON, max_size=3))
+def test_completion_bodies(change: dict[str, Any]) -> None:
+    answered("/v1/completions", {"model": MODEL, "prompt": "x", **change})
+
+
+@settings(max_examples=30, deadline=None)
+@given(parameters=st.dictionaries(st.text(max_size=9) | st.sampled_from(["type", "properties", "enum", "items", "$ref"]), JSON))
+def test_tool_schemas(parameters: dict[str, Any]) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+    answered("/v1/chat/completions", {"model": MODEL, "messages": MESSAGES, "tools": tools})
