@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from prometheus_client import Counter
 
-from cluster import cores, memory, planner, probe, token
+from cluster import cores, devices, memory, planner, probe, token
 from cluster.config import ServeConfig
 from cluster.identity import ProcessId
 from cluster.make_checkpoint import default_checkpoint
@@ -41,12 +41,13 @@ def run(config: ServeConfig, modules: Modules | None = None) -> int:
         if stale := folder.read():
             clean(folder, stale)
         model = find_model(config.model)
-        runner = plan_runner(config, model)
+        gpus = devices.gpus()
+        runner = plan_runner(config, model, gpus)
         port = probe.require_free(config.host, config.port)
         folder.rotate_logs()
         logs.configure("supervisor", folder.logs)
         endpoint = Endpoint("supervisor", os.getpid(), metrics.serve(LOOPBACK))
-        spec = head_spec(config, model, runner, folder.logs)
+        spec = head_spec(config, model, runner, gpus, folder.logs)
         spec = replace(spec, controller_port=probe.free_port(spec.node_ip), processes=(endpoint,))
         with temporary() as scratch:
             instance = _instance(config, spec, model, port, scratch)
@@ -67,13 +68,20 @@ def find_model(model: str | None) -> ResolvedModel:
     return resolve(model if model is not None else str(default_checkpoint()))
 
 
-def plan_runner(config: ServeConfig, model: ResolvedModel) -> RunnerSpec:
-    """What every rank is told. Raises UserError where the layout cannot be or does not fit into this host's memory."""
+def plan_runner(config: ServeConfig, model: ResolvedModel, gpus: Sequence[int]) -> RunnerSpec:
+    """What every rank is told. `gpus` are the free bytes of each; without any, all ranks share this host's memory.
+
+    Raises UserError where the layout cannot be or does not fit.
+    """
     contents = scan(model.path)
-    layout, dtype = Layout(config.ranks, config.experts), config.dtype or "float32"
+    layout, dtype = Layout(config.ranks, config.experts), config.dtype or ("bfloat16" if gpus else "float32")
     ranks = config.replicas * config.ranks
+    if gpus and ranks > len(gpus) and config.ray_address is None:
+        needed = f"{config.replicas} x {config.ranks} ranks need a GPU each, this host has {len(gpus)}"
+        raise UserError(f"{needed}: use fewer, or set CUDA_VISIBLE_DEVICES to nothing to compute on the CPU")
+    device = Device(min(gpus)) if gpus else Device(memory.available(), ranks)
     demand = Demand(dtype, config.max_context, config.kv_memory, config.unpack_experts)
-    plan = planner.plan(contents.config, contents.packed, layout, Device(memory.available(), ranks), demand)
+    plan = planner.plan(contents.config, contents.packed, layout, device, demand)
     return RunnerSpec(
         checkpoint=str(model.path),
         layout=layout,
@@ -86,7 +94,7 @@ def plan_runner(config: ServeConfig, model: ResolvedModel) -> RunnerSpec:
     )
 
 
-def head_spec(config: ServeConfig, model: ResolvedModel, runner: RunnerSpec, log_folder: Path) -> HeadSpec:
+def head_spec(config: ServeConfig, model: ResolvedModel, runner: RunnerSpec, gpus: Sequence[int], log_folder: Path) -> HeadSpec:
     """What the head is told to keep running, its own port and the processes beside it apart."""
     open_to_others = config.ray_address or not probe.is_loopback(config.host)
     return HeadSpec(
@@ -99,6 +107,7 @@ def head_spec(config: ServeConfig, model: ResolvedModel, runner: RunnerSpec, log
         node_ip=node_ip(config.ray_address),
         token=token.read() or (token.make() if open_to_others else None),
         cpus_per_rank=share_of_cores(config.replicas * config.ranks),
+        gpus_per_rank=1.0 if gpus else 0.0,
         grace_s=config.grace,
     )
 

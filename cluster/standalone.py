@@ -4,14 +4,17 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from cluster import probe, serve, token, watch
+from cluster import devices, probe, serve, token, watch
 from cluster.child import Child
 from cluster.config import ServeConfig
+from cluster.logs import POLL_S, Logs
 from cluster.progress import Progress
 from cluster.spec import HeadSpec
+from ossia.common import logs
 from ossia.common.errors import UserError
 
 
@@ -21,30 +24,31 @@ class ReplicaConfig:
 
     serve: ServeConfig
     token_file: Path | None = None
-    log_folder: Path | None = None  # None: a temporary one
+    log_folder: Path | None = None  # None: they go to stderr
 
 
 def run(config: ReplicaConfig) -> int:
     """Serves until SIGINT or SIGTERM. Returns the exit code: that of the head, 1 where its Ray is lost. Raises UserError."""
     asked = replace(config.serve, replicas=1)
     secret = token.require(asked.host, config.token_file)
-    model = serve.find_model(asked.model)
-    runner = serve.plan_runner(asked, model)
+    model, gpus = serve.find_model(asked.model), devices.gpus()
+    runner = serve.plan_runner(asked, model, gpus)
     port = probe.require_free(asked.host, asked.port)
     with serve.temporary() as folder:
-        logs = config.log_folder or folder / "logs"
+        log_folder = config.log_folder or folder / "logs"
+        logs.configure("replica", log_folder)
         spec = replace(
-            serve.head_spec(asked, model, runner, logs),
+            serve.head_spec(asked, model, runner, gpus, log_folder),
             ray_folder=str(folder / "ray"),
             controller_port=probe.free_port(),
             leader_host=asked.host,
             leader_port=port,
             token=secret,
         )
-        return asyncio.run(_run(spec, folder))
+        return asyncio.run(_run(spec, folder, Logs(log_folder, None) if config.log_folder is None else None))
 
 
-async def _run(spec: HeadSpec, folder: Path) -> int:
+async def _run(spec: HeadSpec, folder: Path, shown: Logs | None) -> int:
     file = folder / "head.json"
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
         json.dump(asdict(spec), stream)
@@ -52,22 +56,38 @@ async def _run(spec: HeadSpec, folder: Path) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, head.terminate)
     progress = Progress()
-    watcher = asyncio.create_task(_show(spec, progress))
+    tasks = [asyncio.create_task(_say_fleet(spec, progress))] + ([asyncio.create_task(_show(shown))] if shown else [])
     try:
         async for line in head.lines():
             if '"gcs_lost"' in line:
                 progress.say("Ray lost its GCS: this replica ends, to be started again")
-                head.kill()
                 return 1
         code = await head.wait()
     finally:
-        watcher.cancel()
-        head.kill()
+        for task in tasks:
+            task.cancel()
+        await asyncio.to_thread(head.kill)
+        await head.wait()
+        if shown:
+            _print(shown)
+            shown.close()
     if code == 2:
         raise UserError(head.complaint)
     return code
 
 
-async def _show(spec: HeadSpec, progress: Progress) -> None:
+async def _say_fleet(spec: HeadSpec, progress: Progress) -> None:
     async for state in watch.states(f"{spec.node_ip}:{spec.controller_port}", spec.token):
         progress.fleet(state)
+
+
+async def _show(shown: Logs) -> None:
+    """What all processes of the gang log goes to stderr, where a pod's logs are read."""
+    while True:
+        _print(shown)
+        await asyncio.sleep(POLL_S)
+
+
+def _print(shown: Logs) -> None:
+    for line in shown.read():
+        print(line, file=sys.stderr, flush=True)

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster import cores, probe, serve
+from cluster import cores, devices, probe, serve
 from cluster.config import ServeConfig
 from cluster.identity import ProcessId
 from cluster.make_checkpoint import make_checkpoint
 from cluster.state import Folder
 from cluster.stop import stop
+from ossia.common.errors import UserError
 from workers.checkpoint.resolve import resolve
 from workers.model.config import ModelConfig
 
@@ -161,15 +162,47 @@ def test_beyond_loopback_there_is_a_token_in_no_argument(start: Start) -> None:
 def test_the_share_of_a_rank(model: Path) -> None:
     config = ServeConfig(model=str(model), replicas=3, ranks=1)
     found = resolve(str(model))
-    runner = serve.plan_runner(config, found)
-    spec = serve.head_spec(config, found, runner, Path("/logs"))
+    runner = serve.plan_runner(config, found, [])
+    spec = serve.head_spec(config, found, runner, [], Path("/logs"))
     assert cores.available() - 0.001 < 3 * spec.cpus_per_rank <= cores.available()
     assert runner.threads == max(1, cores.available() // 3)
     assert probe.is_loopback(spec.node_ip)
     assert spec.model_names == ("tiny",)
-    remote = serve.head_spec(replace(config, ray_address="127.0.0.1:6379"), found, runner, Path("/logs"))
+    remote = serve.head_spec(replace(config, ray_address="127.0.0.1:6379"), found, runner, [], Path("/logs"))
     assert remote.ray_address == "127.0.0.1:6379"
     assert remote.token
+
+
+def test_a_rank_has_a_gpu_of_its_own_where_there_are_any(model: Path) -> None:
+    config, found = ServeConfig(model=str(model), replicas=1), resolve(str(model))
+    runner = serve.plan_runner(config, found, [8 << 30, 9 << 30])
+    assert runner.dtype == "bfloat16"
+    assert serve.head_spec(config, found, runner, [8 << 30], Path("/logs")).gpus_per_rank == 1
+    with pytest.raises(UserError, match="1 x 2 ranks need a GPU each, this host has 1: use fewer"):
+        serve.plan_runner(config, found, [8 << 30])
+    with pytest.raises(UserError, match="rank 0 lacks"):
+        serve.plan_runner(config, found, [1 << 20, 1 << 40])
+
+
+def test_gpus_by_what_their_drivers_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    device = tmp_path / "card0" / "device"
+    device.mkdir(parents=True)
+    (device / "mem_info_vram_total").write_text("1000\n")
+    (device / "mem_info_vram_used").write_text("100\n")
+    assert devices.gpus(tmp_path) == []
+    (tmp_path / "rocminfo").touch(0o755)
+    assert devices.gpus(tmp_path) == [900]
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 81000\necho 40000\n")
+    tool.chmod(0o755)
+    assert devices.gpus(tmp_path) == [81000 << 20, 40000 << 20]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert devices.gpus(tmp_path) == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    with pytest.raises(UserError, match="nvidia-smi does not tell"):
+        devices.gpus(tmp_path)
 
 
 def test_cores_of_a_container(tmp_path: Path) -> None:
