@@ -67,15 +67,19 @@ class ChatAnswer:
         return {**self._head, "object": "chat.completion", "choices": [choice], "usage": self.usage.body()}
 
     async def _steps(self) -> AsyncGenerator[Step, None]:
+        """One step a delta. The engine is let go before the last is told, for its reader may be slow."""
         try:
             async with aclosing(self._source.generate(self._submit, self._body.names)) as deltas:
                 async for delta in deltas:
-                    yield self._step(delta)
-                    if self._turn.stopped or delta.finish:
-                        return
+                    step = self._step(delta)
+                    if step.finish is not None:
+                        break
+                    yield step
+                else:
+                    raise internal()  # the engine ended without saying how
+            yield step
         finally:
             self._source.metrics.repairs.inc(self._turn.repairs)
-        raise internal()  # the engine ended without saying how
 
     def _step(self, delta: engine_pb2.Delta) -> Step:
         seen = self._turn.feed(delta.tokens)

@@ -44,13 +44,16 @@ class Choice:
         self.usage = Usage(len(prompt))
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
-        """One piece a delta."""
+        """One piece a delta. The engine is let go before the last is told, for its reader may be slow."""
         async with aclosing(self._source.generate(self._submit, self._names)) as deltas:
             async for delta in deltas:
-                yield (piece := self._piece(delta))
+                piece = self._piece(delta)
                 if piece.finish is not None:
-                    return
-        raise internal()  # the engine ended without saying how
+                    break
+                yield piece
+            else:
+                raise internal()  # the engine ended without saying how
+        yield piece
 
     def _piece(self, delta: engine_pb2.Delta) -> Piece:
         piece = Piece()

@@ -103,9 +103,8 @@ JSON = st.recursive(
 CHAT_KEYS = st.sampled_from([*ChatBody.model_fields, *ChatBody.only, *ChatBody.harmless])
 COMPLETION_KEYS = st.sampled_from([*CompletionBody.model_fields, *CompletionBody.only])
 ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool"])
-ANY_MESSAGE = st.builds(
-    lambda role, rest: {"role": role, "content": "x", **rest}, ROLES, st.dictionaries(KEYS, JSON, max_size=3)
-)
+REST = st.dictionaries(KEYS, JSON, max_size=3)
+ANY_MESSAGE = st.builds(lambda role, rest: {"role": role, "content": "x", **rest}, ROLES, REST)
 
 
 def answered(path: str, body: Any) -> None:
