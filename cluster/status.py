@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.json_format import ParseDict
 
 from cluster import probe
 from cluster.state import Instance
@@ -128,11 +128,11 @@ async def _replica(replica: fleet_pb2.Replica, token: str | None) -> ReplicaStat
         epoch=replica.epoch,
         restarts=replica.restarts,
         message=replica.message,
-        ranks=[_numbers(rank) for rank in replica.ranks],
+        ranks=[_fields(rank) for rank in replica.ranks],
         dtype=described.dtype if described else "",
-        layout=_numbers(described.layout) if described else {},
+        layout=_fields(described.layout) if described else {},
         kernels=dict(described.kernels) if described else {},
-        load=_numbers(load) if load else {},
+        load=_fields(load) if load else {},
     )
 
 
@@ -147,10 +147,9 @@ async def _next(stream: grpc.aio.UnaryStreamCall[Any, T]) -> T:
     return await anext(aiter(stream))
 
 
-def _numbers(message: Any) -> dict[str, Any]:
-    """Every field, unset ones too, with 64-bit numbers as numbers: protobuf's JSON makes them strings."""
-    values = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    return {name: getattr(message, name) for name in values}
+def _fields(message: Any) -> dict[str, Any]:
+    """Every field of a flat message, unset ones too, with 64-bit numbers as numbers: protobuf's JSON makes them strings."""
+    return {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
 
 
 def table(status: Status) -> str:
