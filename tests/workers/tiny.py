@@ -11,7 +11,7 @@ from workers.model.config import ModelConfig
 
 TINY = ModelConfig(
     num_hidden_layers=3,
-    num_local_experts=12,
+    num_local_experts=16,
     hidden_size=128,
     intermediate_size=352,  # 11 MX blocks: no number of ranks divides them
     num_attention_heads=16,

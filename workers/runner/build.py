@@ -10,7 +10,7 @@ from ossia.common.errors import UserError
 from workers.checkpoint import open_checkpoint
 from workers.kernels.table import ATTENTION, EXPERTS, choose
 from workers.model.cache import Cache, block_bytes
-from workers.model.layout import Shard
+from workers.model.layout import Shard, refusal
 from workers.model.model import Model
 from workers.model.weights import Source
 from workers.runner.collective import Alone, Collective, Group
@@ -23,7 +23,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def build(spec: RunnerSpec, rank: int, store: Store | None, progress: Callable[[int], None] | None = None) -> TorchRunner:
-    """Builds one rank's runner; every rank of the layout must call it with the same spec. `store` is None for one rank alone.
+    """Builds one rank's runner; every rank of the layout must call it with the same spec. One rank alone needs no `store`.
 
     `progress` is told the bytes read. Raises UserError where the checkpoint, the layout or the memory do not fit, and
     RuntimeError when another rank is lost or late.
@@ -31,6 +31,8 @@ def build(spec: RunnerSpec, rank: int, store: Store | None, progress: Callable[[
     torch.set_num_threads(spec.threads)
     place, dtype = placement(), DTYPES[spec.dtype]
     weights = open_checkpoint(spec.checkpoint, progress)
+    if reason := refusal(weights.config, spec.layout):
+        raise UserError(f"{spec.checkpoint} on {spec.layout.ranks} ranks, experts {spec.layout.experts}: {reason}")
     shard = Shard(weights.config, spec.layout, rank)
     attention = choose(ATTENTION, place.device, dtype, "paged")
     experts = choose(EXPERTS, place.device, dtype, "packed" if weights.packed and not spec.unpack_experts else "dense")
@@ -53,9 +55,9 @@ def build(spec: RunnerSpec, rank: int, store: Store | None, progress: Callable[[
 
 
 def _join(spec: RunnerSpec, rank: int, store: Store | None) -> Collective:
-    if store is None:
-        assert spec.layout.ranks == 1, "several ranks meet through a store"
+    if spec.layout.ranks == 1:
         return Alone()
+    assert store is not None, "several ranks meet through a store"
     return Group(store, rank, spec.layout.ranks, placement(), spec.collective_timeout_s, spec.interface)
 
 

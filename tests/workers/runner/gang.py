@@ -7,8 +7,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-import torch.distributed as dist
-
+from workers import rendezvous
 from workers.runner.spec import RunnerSpec
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -22,12 +21,12 @@ class Gang:
 
     def __init__(self, spec: RunnerSpec, lead: Lead) -> None:
         ranks = spec.layout.ranks
-        self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self.store, address = rendezvous.serve("127.0.0.1", ranks)
         self.pipes: list[Connection] = []
         self.processes = []
         for rank in range(ranks):
             ours, theirs = CONTEXT.Pipe()
-            process = CONTEXT.Process(target=_rank, args=(spec, rank, self.store.port, lead, theirs), daemon=True)
+            process = CONTEXT.Process(target=_rank, args=(spec, rank, address, lead, theirs), daemon=True)
             process.start()
             theirs.close()
             self.pipes.append(ours)
@@ -47,17 +46,18 @@ class Gang:
         return self.pipes[rank].recv()
 
 
-def _rank(spec: RunnerSpec, rank: int, port: int, lead: Lead, pipe: Connection) -> None:
+def _rank(spec: RunnerSpec, rank: int, address: str, lead: Lead, pipe: Connection) -> None:
     from workers.runner.build import build
 
-    store = dist.TCPStore("127.0.0.1", port, is_master=False)
+    store = rendezvous.join(address, spec.layout.ranks)
     try:
         runner = build(spec, rank, store)
         if rank == 0:
             result = lead(runner, pipe)
             runner.close()
         else:
-            result = runner.follow()
+            result = None
+            runner.follow()
         pipe.send(("left", result))
     except RuntimeError as error:
         pipe.send(("raised", str(error)))

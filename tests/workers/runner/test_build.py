@@ -8,6 +8,7 @@ from ossia.common.errors import UserError
 from tests.workers.driver import Request, generate
 from tests.workers.tiny import write
 from workers.engine.plan import Plan
+from workers.model.layout import Layout
 from workers.runner.build import build
 from workers.runner.spec import RunnerSpec
 
@@ -48,3 +49,8 @@ def test_idle_step_and_bfloat16(checkpoint: str) -> None:
     generate(runner, [request], 4, chunk=2, blocks=8)
     assert len(request.output) == 4
     runner.close()
+
+
+def test_impossible_layout(checkpoint: str) -> None:
+    with pytest.raises(UserError, match="8 key-value heads do not divide|3 ranks"):
+        build(RunnerSpec(checkpoint, Layout(3)), 0, None)
