@@ -137,6 +137,7 @@ class Session:
         if request is None or request.task is None:
             return
         request.task.cancel()
+        self._due.pop(rid, None)  # nothing follows the end
         delta = Delta(rid=rid, first_index=request.length, finish=FINISH_REASON_CANCELLED)
         delta.usage.prompt_tokens = len(request.submit.prompt)
         delta.usage.output_tokens = request.length

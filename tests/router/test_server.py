@@ -6,8 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -37,6 +39,7 @@ from router.fleet_static import StaticFleet
 from router.router import Router, RouterOptions
 from router.server import RouterConfig, run
 from router.service import RouterService
+from router.session import Session
 from tests.fakes.engine import FakeEngine, undisturbed
 from tests.fakes.fleet import FakeFleet
 
@@ -192,6 +195,29 @@ async def test_cancel_is_answered() -> None:
         assert got[-1].finish == FINISH_REASON_CANCELLED
         assert got[-1].usage.output_tokens == got[-1].first_index
         await engine.until(lambda: engine.running == 0)
+
+
+async def test_nothing_follows_a_cancel() -> None:
+    async def endless(_: Submit) -> AsyncGenerator[Delta, None]:
+        for index in count():
+            yield Delta(first_index=index, tokens=[index])
+
+    async def frames() -> AsyncIterator[ClientFrame]:
+        yield ClientFrame(submits=[submit(rid=5)])
+        await asyncio.sleep(0)  # a delta waits for its frame when the cancel comes
+        yield ClientFrame(cancels=[Cancel(rid=5)])
+        await asyncio.Event().wait()
+
+    session = Session(SimpleNamespace(generate=endless))
+    reader = asyncio.create_task(session.read(frames()))
+    deltas: list[Delta] = []
+    async with asyncio.timeout(5):
+        async for frame in session.frames():
+            deltas.extend(frame.deltas)
+            if any(delta.HasField("finish") for delta in deltas):
+                break
+    assert deltas[-1].finish == FINISH_REASON_CANCELLED
+    reader.cancel()
 
 
 async def test_rid_in_use() -> None:
