@@ -1,8 +1,11 @@
 """The store where the ranks of a gang meet: rank 0 serves it on the address it was told, and on no other."""
 
 import socket
+from datetime import timedelta
 
-from torch._C._distributed_c10d import TCPStore
+from torch._C._distributed_c10d import Store, TCPStore
+
+STARTING = timedelta(hours=1)  # how long ranks wait for the slowest process; whoever supervises them ends it sooner
 
 
 def serve(host: str, ranks: int) -> tuple[TCPStore, str]:
@@ -17,3 +20,9 @@ def join(address: str, ranks: int) -> TCPStore:
     """The store that rank 0 serves at host:port."""
     host, _, port = address.rpartition(":")
     return TCPStore(host.strip("[]"), int(port), ranks, is_master=False, wait_for_workers=False)
+
+
+def meet(store: Store, rank: int, ranks: int) -> None:
+    """Returns once every rank has called it: what follows may then be held to the timeout of a collective."""
+    store.set(f"started/{rank}", "")
+    store.wait([f"started/{other}" for other in range(ranks)], STARTING)

@@ -99,11 +99,7 @@ class Shard:
         `rendezvous` is what rank 0's `prepare` returned. Returns the leader's host:port, "" on other ranks. Raises UserError
         for what the user can mend, RuntimeError when a rank is lost meanwhile.
         """
-        if self._rank > 0:
-            from workers.rendezvous import join
-
-            self._store = join(rendezvous, self._spec.runner.layout.ranks)
-        runner = self._load()
+        runner = self._load(rendezvous)
         if self._rank > 0:
             self._done = futures.Future()
             run_in_thread("steps", runner.follow, self._done)
@@ -136,11 +132,16 @@ class Shard:
         self._store, address = rendezvous.serve(self._spec.host, self._spec.runner.layout.ranks)
         return address
 
-    def _load(self) -> "TorchRunner":
+    def _load(self, address: str) -> "TorchRunner":
+        from workers import rendezvous
         from workers.checkpoint.progress import loading
         from workers.runner.build import build
 
         spec = self._spec.runner
+        if self._rank > 0:
+            self._store = rendezvous.join(address, spec.layout.ranks)
+        if self._store is not None:
+            rendezvous.meet(self._store, self._rank, spec.layout.ranks)
         with loading(spec.checkpoint, spec.layout, self._rank) as advance:
 
             def progress(count: int) -> None:

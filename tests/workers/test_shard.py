@@ -79,8 +79,11 @@ class Gang:
         self.folder = folder
         self.file = spec_file(folder, checkpoint, ranks)
         self.ranks = [self._spawn(0, "")]
+        self._others = range(1, ranks)
+
+    def start(self) -> None:
         self.info = self._line()
-        self.ranks += [self._spawn(rank, self.info["rendezvous"]) for rank in range(1, ranks)]
+        self.ranks += [self._spawn(rank, self.info["rendezvous"]) for rank in self._others]
         self.address = str(self._line()["address"])
 
     def _spawn(self, rank: int, rendezvous: str) -> subprocess.Popen[str]:
@@ -102,6 +105,7 @@ class Gang:
 def gang(folder: Path, checkpoint: Path, ranks: int) -> Iterator[Gang]:
     started = Gang(folder, checkpoint, ranks)
     try:
+        started.start()
         yield started
     finally:
         for process in started.ranks:
