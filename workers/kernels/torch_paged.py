@@ -38,13 +38,14 @@ class Span:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Spans of one shape (queries, power of two that bounds the blocks) share a tile."""
+        """Spans of one shape share a tile: the queries, and the logarithm of the power of two that bounds the blocks."""
         return self.stop - self.start, self.blocks.bit_length()
 
 
 class TorchPaged:
     def __init__(self, *, heads: int, kv_heads: int, head_dim: int, block_size: int, window: int) -> None:
-        self.cost = max(heads, kv_heads * head_dim)  # elements a tile holds for a key and a query, or for a key
+        self.heads = heads  # scores of one query and one key
+        self.width = kv_heads * head_dim  # elements of one gathered key
         self.block_size = block_size
         self.window = window
 
@@ -58,7 +59,8 @@ class TorchPaged:
         spans = sorted(self._spans(plan, window), key=lambda span: span.shape)
         for _, group in groupby(spans, key=lambda span: span.shape):
             alike = list(group)
-            most = max(1, TILE // (alike[-1].shape[0] * (1 << alike[-1].shape[1]) * self.block_size * self.cost))
+            queries, log_blocks = alike[0].shape
+            most = max(1, TILE // (max(queries * self.heads, self.width) * self.block_size << log_blocks))
             for start in range(0, len(alike), most):
                 yield self._tile(plan, alike[start : start + most], window, device)
 
@@ -66,7 +68,7 @@ class TorchPaged:
         """Cuts each sequence's queries so that one span's scores fit a tile."""
         for sequence, length in enumerate(plan.context_lengths.tolist()):
             begin, end = plan.query_starts[sequence : sequence + 2].tolist()
-            most = window if window is not None else max(1, TILE // (self.cost * length))
+            most = window if window is not None else max(1, TILE // (self.heads * length))
             for start in range(begin, end, most):
                 stop = min(start + most, end)
                 first = 0 if window is None else max(0, int(plan.positions[start]) - window + 1) // self.block_size
