@@ -11,13 +11,17 @@ from ossia.v1 import fleet_pb2, fleet_pb2_grpc
 
 
 class Fleet(fleet_pb2_grpc.FleetServicer, Collector):
-    """Holds a FleetState and streams it at every change; `processes` are those beside the ranks."""
+    """Holds a FleetState and streams it at every change; `processes` are those beside the ranks.
+
+    Watchers hear nothing before the state of every replica is known: after a restart, an early answer would tell routers
+    to leave replicas that serve and are about to be adopted.
+    """
 
     def __init__(self, replicas: Sequence[str], processes: Sequence[fleet_pb2.Process]) -> None:
         self._state = fleet_pb2.FleetState(
             epoch=time.time_ns(),
             version=1,
-            replicas=[fleet_pb2.Replica(name=name, state=fleet_pb2.REPLICA_STATE_STARTING) for name in replicas],
+            replicas=[fleet_pb2.Replica(name=name) for name in replicas],
             processes=processes,
         )
         self._changed = asyncio.Event()
@@ -44,7 +48,8 @@ class Fleet(fleet_pb2_grpc.FleetServicer, Collector):
 
     async def Watch(self, request: fleet_pb2.WatchRequest, context: object) -> AsyncIterator[fleet_pb2.FleetState]:
         async for state in self.states():
-            yield state
+            if all(replica.state for replica in state.replicas):
+                yield state
 
     def collect(self) -> Iterable[Metric]:
         """For Prometheus; runs in a thread of its own, on a copy."""

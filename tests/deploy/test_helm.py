@@ -36,11 +36,13 @@ def render(*arguments: str) -> list[dict[str, Any]]:
 
 
 def only(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    found: dict[str, Any]
     (found,) = (document for document in documents if document["kind"] == kind)
     return found
 
 
 def container(workload: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any]
     (found,) = workload["spec"]["template"]["spec"]["containers"]
     return found
 
