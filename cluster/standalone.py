@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,8 +28,11 @@ class ReplicaConfig:
     log_folder: Path | None = None  # None: they go to stderr
 
 
-def run(config: ReplicaConfig) -> int:
-    """Serves until SIGINT or SIGTERM. Returns the exit code: that of the head, 1 where its Ray is lost. Raises UserError."""
+def run(config: ReplicaConfig, module: Sequence[str] = ("cluster.head",)) -> int:
+    """Serves until SIGINT or SIGTERM; `module` is the head's.
+
+    Returns the exit code: that of the head, 1 where its Ray is lost. Raises UserError.
+    """
     asked = replace(config.serve, replicas=1)
     secret = token.require(asked.host, config.token_file)
     model, gpus = serve.find_model(asked.model), devices.gpus()
@@ -45,14 +49,14 @@ def run(config: ReplicaConfig) -> int:
             leader_port=port,
             token=secret,
         )
-        return asyncio.run(_run(spec, folder, Logs(log_folder, None) if config.log_folder is None else None))
+        return asyncio.run(_run(spec, module, folder, Logs(log_folder, None) if config.log_folder is None else None))
 
 
-async def _run(spec: HeadSpec, folder: Path, shown: Logs | None) -> int:
+async def _run(spec: HeadSpec, module: Sequence[str], folder: Path, shown: Logs | None) -> int:
     file = folder / "head.json"
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
         json.dump(asdict(spec), stream)
-    head = Child.start("head", ["cluster.head", "--spec", str(file)], {})
+    head = Child.start("head", [*module, "--spec", str(file)], {})
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, head.terminate)
     progress = Progress()

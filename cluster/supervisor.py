@@ -29,6 +29,7 @@ from ossia.common.errors import UserError
 READY_POLL_S = 0.1
 STILL_STARTING_S = 15.0
 EXTRA_S = 15.0  # beyond the grace, for a process to end by itself
+UNREADY_S = 10.0  # the same where nobody was told the URL yet
 KILLED = 130  # exit code after a second Ctrl-C, as shells report SIGINT
 
 logger = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ class Supervisor:
     async def _end(self, child: Child) -> None:
         child.terminate()
         try:
-            async with asyncio.timeout(self._spec.grace_s + EXTRA_S):
+            async with asyncio.timeout(self._spec.grace_s + EXTRA_S if self._ready.is_set() else UNREADY_S):
                 await _first(child.wait(), self._now.wait())
         except TimeoutError:
             self._progress.say(f"{child.part} did not end in time and is killed")
