@@ -1,0 +1,240 @@
+"""The main job, as its users see it: start it, talk to it with the openai client, kill parts of it, look at it."""
+
+import json
+import os
+import signal
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from tests.e2e.serving import Serving
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+PROMPT = [200006, 1428, 200008, 25, 392, 7702, 81, 9, 17, 64_000, 200_007]
+
+
+@pytest.fixture(scope="session")
+def client(serving: Serving) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{serving.url}/v1", api_key="unused", max_retries=0, timeout=120)
+
+
+def complete(client: openai.OpenAI, tokens: int, **fields: Any) -> list[int]:
+    """Greedy token ids after PROMPT, streamed."""
+    stream = client.completions.create(
+        model="tiny-gpt-oss",
+        prompt=PROMPT,
+        max_tokens=tokens,
+        temperature=0,
+        stream=True,
+        extra_body={"return_token_ids": True},
+        **fields,
+    )
+    return [token for chunk in stream if chunk.choices for token in getattr(chunk.choices[0], "token_ids", None) or []]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.2)
+
+
+def all_ready(serving: Serving) -> bool:
+    return all(replica["state"] == "ready" for replica in serving.status()["replicas"])
+
+
+def test_it_prints_one_line_with_the_url(serving: Serving) -> None:
+    assert serving.url in serving.line
+
+
+def test_a_chat_completion_streams(client: openai.OpenAI) -> None:
+    chunks = list(
+        client.chat.completions.create(
+            model="tiny-gpt-oss",
+            messages=[{"role": "user", "content": "How many rs are in the word 'strawberry'?"}],
+            max_completion_tokens=24,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 24
+
+
+def test_greedy_tokens_equal_transformers(client: openai.OpenAI, oracle: Callable[[list[int], int], list[int]]) -> None:
+    assert complete(client, 48) == oracle(PROMPT, 48)
+
+
+def test_status_shows_two_replicas_of_two_ranks(serving: Serving) -> None:
+    pids = [pid for replica in serving.pids().values() for pid in replica]
+    assert len(set(pids)) == 4
+    assert all(psutil.pid_exists(pid) for pid in pids)
+    shown = serving.run("status", f"--name={serving.name}")
+    assert shown.returncode == 0
+    assert all(str(pid) in shown.stdout for pid in pids)
+
+
+def test_every_process_is_a_metrics_target(serving: Serving) -> None:
+    with urllib.request.urlopen(f"{serving.url}/metrics/targets") as answer:
+        groups = json.load(answer)
+    parts = {group["labels"]["part"] for group in groups}
+    assert {"gateway", "controller", "supervisor", "rank"} <= parts
+    for address in (target for group in groups for target in group["targets"]):
+        with urllib.request.urlopen(f"http://{address}/metrics") as answer:
+            assert b"process_resident_memory_bytes" in answer.read(), address
+
+
+@pytest.mark.parametrize("rank", [0, 1], ids=["leader", "follower"])
+def test_a_killed_rank_is_not_seen_by_the_client(serving: Serving, client: openai.OpenAI, rank: int) -> None:
+    """kill -9 of a rank of every replica in turn, in mid-stream: no token lost or repeated, and the replica comes back."""
+    undisturbed = complete(client, 400)
+    before = serving.pids()
+    for replica, pids in before.items():
+        wait_until(lambda: all_ready(serving), 60)
+        stream = client.completions.create(
+            model="tiny-gpt-oss",
+            prompt=PROMPT,
+            max_tokens=400,
+            temperature=0,
+            stream=True,
+            extra_body={"return_token_ids": True},
+        )
+        tokens: list[int] = []
+        for chunk in stream:
+            tokens += getattr(chunk.choices[0], "token_ids", None) or []
+            if len(tokens) >= 20 and psutil.pid_exists(pids[rank]):
+                os.kill(pids[rank], signal.SIGKILL)
+        assert tokens == undisturbed, replica
+    wait_until(lambda: all_ready(serving) and all(serving.pids()[name] != pids for name, pids in before.items()), 90)
+
+
+def test_a_stopped_rank_is_replaced(serving: Serving, client: openai.OpenAI) -> None:
+    """SIGSTOP: the process lives but hangs, which no exit code tells."""
+    undisturbed = complete(client, 60)
+    replica, pids = next(iter(serving.pids().items()))
+    os.kill(pids[1], signal.SIGSTOP)
+    assert complete(client, 60) == undisturbed
+    wait_until(lambda: serving.pids()[replica] != pids and all_ready(serving), 120)
+    assert not psutil.pid_exists(pids[1])
+
+
+def test_a_client_that_leaves_frees_its_blocks(serving: Serving, client: openai.OpenAI) -> None:
+    def used() -> int:
+        return sum(int(replica["load"]["kv_tokens_used"]) for replica in serving.status()["replicas"])
+
+    stream = client.completions.create(model="tiny-gpt-oss", prompt=PROMPT, max_tokens=4000, temperature=0, stream=True)
+    next(iter(stream))
+    assert used() > 0
+    stream.close()
+    wait_until(lambda: used() == 0, 10)
+
+
+def test_logs_are_merged_and_carry_the_request_id(serving: Serving) -> None:
+    with httpx.Client(base_url=serving.url) as http:
+        body = {"model": "tiny-gpt-oss", "prompt": PROMPT, "max_tokens": 3}
+        http.post("/v1/completions", json=body, headers={"x-request-id": "find-me-in-the-logs"}).raise_for_status()
+    lines = serving.run("logs", f"--name={serving.name}").stdout.splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [record["time"] for record in records] == sorted(record["time"] for record in records)
+    parts = {record["part"].split("/")[0] for record in records if record.get("request_id") == "find-me-in-the-logs"}
+    assert "gateway" in parts
+    assert any(part.startswith("replica-") for part in parts)
+
+
+def test_chat_talks_to_it(serving: Serving) -> None:
+    result = serving.run("chat", f"--url={serving.url}", input="hello\n/exit\n")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()
+
+
+def test_bad_requests_are_named(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as unknown:
+        client.completions.create(model="other", prompt="x")
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as long:
+        client.completions.create(model="tiny-gpt-oss", prompt=[1] * 9000)
+    assert long.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError) as field:
+        client.completions.create(model="tiny-gpt-oss", prompt="x", extra_body={"temprature": 1})
+    assert (field.value.code, field.value.param) == ("unknown_parameter", "temprature")
+
+
+def test_the_controller_is_adopted_after_its_death(serving: Serving, client: openai.OpenAI) -> None:
+    wait_until(lambda: all_ready(serving), 60)
+    before = serving.status()
+    controller = next(process["pid"] for process in before["processes"] if process["part"] == "controller")
+    os.kill(controller, signal.SIGKILL)
+    assert len(complete(client, 20)) == 20
+
+    def adopted() -> bool:
+        pids = [process["pid"] for process in serving.status()["processes"] if process["part"] == "controller"]
+        return bool(pids) and pids != [controller] and all_ready(serving)
+
+    wait_until(adopted, 60)
+    assert serving.pids() == {replica["name"]: [rank["pid"] for rank in replica["ranks"]] for replica in before["replicas"]}
+
+
+def test_a_lost_gcs_is_told_survived_and_replaced(serving: Serving, client: openai.OpenAI) -> None:
+    """Replicas go on serving, status says so with exit code 1, and serve rebuilds on a Ray of its own without a gap."""
+    wait_until(lambda: all_ready(serving), 60)
+    before = serving.pids()
+    errors: list[Exception] = []
+    done = threading.Event()
+
+    def talk() -> None:
+        while not done.is_set():
+            try:
+                assert len(complete(client, 20)) == 20
+            except Exception as error:
+                errors.append(error)
+
+    talker = threading.Thread(target=talk)
+    talker.start()
+    (gcs,) = (
+        child
+        for child in psutil.Process(serving.process.pid if serving.process else 0).children(recursive=True)
+        if child.name() == "gcs_server"
+    )
+    gcs.kill()
+    result = serving.run("status", f"--name={serving.name}")
+    assert result.returncode == 1, result.stdout
+    assert "GCS" in result.stdout + result.stderr
+    wait_until(
+        lambda: (
+            serving.run("status", f"--name={serving.name}").returncode == 0
+            and all(serving.pids()[name] != pids for name, pids in before.items())
+        ),
+        150,
+    )
+    done.set()
+    talker.join()
+    assert errors == []
+    assert not [pid for pids in before.values() for pid in pids if psutil.pid_exists(pid)]
+
+
+def test_two_instances_run_side_by_side(serving: Serving, checkpoint: Path, tmp_path: Path) -> None:
+    other = Serving(tmp_path, checkpoint, "--replicas=1", "--ranks=1", name="second")
+    other.environment = serving.environment
+    other.start()
+    try:
+        for one in (serving, other):
+            client = openai.OpenAI(base_url=f"{one.url}/v1", api_key="unused")
+            assert complete(client, 5)
+        assert len(other.pids()) == 1
+    finally:
+        stopped = other.run("stop", "--name=second")
+    assert stopped.returncode == 0, stopped.stderr
+    assert other.process is not None
+    other.process.communicate(timeout=30)
+    assert other.process.returncode == 0
+    assert all_ready(serving)
