@@ -28,10 +28,10 @@ def environment(spec: HeadSpec) -> dict[str, str]:
     """
     values = {"RAY_gcs_rpc_server_reconnect_timeout_s": str(WEEK_S), "RAY_USAGE_STATS_ENABLED": "0"}
     token = Path(spec.ray_folder) / "auth_token"
-    if spec.ray_address is None or (spec.ray_folder and token.exists()):
+    if spec.ray_address is None or (spec.ray_folder and token.exists()):  # ours, or that of an earlier head of ours
         values |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    if spec.ray_address is None and spec.node_ip.startswith("127."):
-        values["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        if spec.node_ip.startswith("127."):
+            values["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     return values
 
 

@@ -94,10 +94,11 @@ class Head:
 
     def states(self, timeout_s: float) -> Iterator[fleet_pb2.FleetState]:
         """Ends after `timeout_s`, or when the controller is gone."""
+        metadata = (("authorization", f"Bearer {self.spec.token}"),)
         with grpc.insecure_channel(self.address) as channel:
             try:
                 yield from fleet_pb2_grpc.FleetStub(channel).Watch(
-                    fleet_pb2.WatchRequest(), timeout=timeout_s, wait_for_ready=True
+                    fleet_pb2.WatchRequest(), timeout=timeout_s, wait_for_ready=True, metadata=metadata
                 )
             except grpc.RpcError:
                 return

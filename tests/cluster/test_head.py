@@ -101,7 +101,7 @@ def test_replicas_outlive_the_gcs_until_the_next_head_replaces_them_one_by_one(h
     gcs = next(child for child in psutil.Process(head.process.pid).children() if child.name() == "gcs_server")
     gcs.kill()
     head.event("gcs_lost", 10)
-    time.sleep(3 * head.spec.ping_timeout_s)  # long enough for a controller that mistook the loss for a hang
+    time.sleep(2 * head.spec.ping_timeout_s)  # long enough for a controller that mistook the loss for a hang
     assert list(head.fleet().replicas) == list(before.replicas)
     assert all(serves(replica.address) for replica in before.replicas)
 
