@@ -86,18 +86,20 @@ def test_on_a_terminal_reasoning_is_dimmed_and_end_of_input_ends(url: str) -> No
     command = [sys.executable, "-m", "cluster.cli", "chat", "--url", url]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"})
     os.close(theirs)
-    seen = read_until(ours, b"> ")
+    seen = read_until(ours, b"", b"> ")
     os.write(ours, b"hello\n")
-    seen += read_until(ours, b"1 hello")
-    seen += read_until(ours, b"> ")
+    seen = read_until(ours, seen, b"1 hello", b"> ")
     os.write(ours, b"\x04")
     assert process.wait(20) == 0
     os.close(ours)
     assert b"\x1b[2mhm\x1b[0m" in seen
 
 
-def read_until(terminal: int, text: bytes) -> bytes:
-    seen = b""
-    while text not in seen:
-        seen += os.read(terminal, 1024)
+def read_until(terminal: int, seen: bytes, *texts: bytes) -> bytes:
+    """`seen` and what follows, up to where `texts` have come one after another."""
+    position = len(seen)
+    for text in texts:
+        while (found := seen.find(text, position)) < 0:
+            seen += os.read(terminal, 1024)
+        position = found + len(text)
     return seen
