@@ -37,6 +37,8 @@ def top(row: NDArray[np.floating], count: int) -> Ids:
     """The ids of the `count` largest values, the largest first, ties to the lowest id."""
     if count >= len(row):
         return np.argsort(-row, kind="stable")
+    if not count:
+        return np.zeros(0, np.int64)
     threshold = np.partition(row, len(row) - count)[len(row) - count]
     above = np.flatnonzero(row > threshold)
     level = np.flatnonzero(row == threshold)[: count - len(above)]
