@@ -12,7 +12,7 @@ ACTOR_TITLE = "ray::"  # how Ray titles the process of an actor
 
 def kill_actors(pids: Iterable[int]) -> None:
     """SIGKILL, which ends a stopped process too; a pid that has meanwhile gone to another program is left alone."""
-    kill([process for process in map(_find, pids) if process and _title(process).startswith(ACTOR_TITLE)])
+    kill([process for process in map(find, pids) if process and _title(process).startswith(ACTOR_TITLE)])
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
@@ -26,7 +26,7 @@ def kill(processes: Iterable[psutil.Process]) -> None:
 
 def alive(pid: int) -> bool:
     """The process exists and has not ended."""
-    process = _find(pid)
+    process = find(pid)
     with suppress(psutil.NoSuchProcess):
         return process is not None and process.status() != psutil.STATUS_ZOMBIE
     return False
@@ -49,7 +49,8 @@ def of_ray(folder: Path) -> list[psutil.Process]:
     return list(found.values())
 
 
-def _find(pid: int) -> psutil.Process | None:
+def find(pid: int) -> psutil.Process | None:
+    """What has this pid now; as an object it is never taken for a later process of the same pid."""
     with suppress(psutil.NoSuchProcess):
         return psutil.Process(pid)
     return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from cluster import gcs, processes
+from cluster import gcs, processes, reaper
 from cluster.spec import HeadSpec
 from ossia.common.errors import UserError
 
@@ -53,6 +53,8 @@ class LocalRay:
             where = f"Ray at {spec.ray_address} cannot be joined" if spec.ray_address else "Ray does not start"
             raise UserError(f"{where}: {str(error).strip().splitlines()[0]}") from error
         self.address: str = ray.get_runtime_context().gcs_address
+        self._started = processes.below(psutil.Process()) if self.own else []
+        self._reaper = reaper.start(self._started) if self.own else None
 
     @property
     def pids(self) -> dict[str, int]:
@@ -64,7 +66,7 @@ class LocalRay:
         """Leaves Ray. Everything that a Ray of our own has started ends."""
         import ray
 
-        started = processes.below(psutil.Process()) if self.own else []
+        started = {*self._started, *processes.below(psutil.Process())}  # agents of a dead raylet are no longer below us
         if gcs_alive:
             ray.shutdown()
         processes.kill(started)

@@ -131,3 +131,12 @@ def test_a_head_without_its_gcs_ends_all_the_same(head: Head, folder: Path) -> N
     assert head.stop() == 0
     assert not any(processes.alive(process.pid) for process in started)
     assert processes.of_ray(folder) == []
+
+
+def test_a_killed_head_takes_its_ray_along() -> None:
+    with heads.folder() as folder, heads.running(heads.spec(replicas=1), folder) as head:
+        head.start()
+        started = processes.below(psutil.Process(head.process.pid))
+        head.process.kill()
+        gone, left = psutil.wait_procs(started, timeout=20)
+        assert not left, [process.name() for process in left]
