@@ -15,7 +15,7 @@ from router.harmony.types import HarmonyError, Tool
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_DEPTH = 24
-"""Levels below which everything is `any`; oss-harmony refuses 128 levels of JSON."""
+"""Levels of schemas below which everything is `any`, and of other values; oss-harmony refuses 128 levels of JSON."""
 _MAX_PARTS = 2048
 """Parts of a schema after which the rest is `any`: references can make a short schema endless."""
 
@@ -67,13 +67,27 @@ class _Reader:
         return result
 
     def _children(self, schema: Schema, depth: int) -> Schema:
-        if isinstance(schema.get("properties"), dict):
-            schema["properties"] = {name: self.read(part, depth) for name, part in schema["properties"].items()}
-        if "items" in schema:
-            schema["items"] = self.read(schema["items"], depth)
-        if isinstance(schema.get("oneOf"), list):
-            schema["oneOf"] = [self.read(part, depth) for part in schema["oneOf"]]
-        return schema
+        return {key: self._child(key, value, depth) for key, value in schema.items()}
+
+    def _child(self, key: str, value: Any, depth: int) -> Any:
+        match key, value:
+            case "properties", dict():
+                return {name: self.read(part, depth) for name, part in value.items()}
+            case "items", _:
+                return self.read(value, depth)
+            case "oneOf", list():
+                return [self.read(part, depth) for part in value]
+            case _:
+                return _pruned(value, _MAX_DEPTH)
+
+
+def _pruned(value: Any, levels: int) -> Any:
+    """A value that is no schema (`default`, `enum`), null below so many levels."""
+    if isinstance(value, dict):
+        return {key: _pruned(part, levels - 1) for key, part in value.items()} if levels else None
+    if isinstance(value, list):
+        return [_pruned(part, levels - 1) for part in value] if levels else None
+    return value
 
 
 def _worded(schema: Schema, depth: int) -> Schema:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -52,6 +53,15 @@ def test_references_cannot_make_a_schema_endless() -> None:
 def test_nested_descriptions_stay_comments() -> None:
     inner = {"type": "object", "properties": {"b": {"type": "string", "description": "one\ntwo"}}}
     assert "// one two\n" in printed({"type": "object", "properties": {"a": inner}})
+
+
+@pytest.mark.parametrize("key", ["properties", "items", "oneOf", "default", "enum", "anything"])
+@pytest.mark.parametrize("step", [lambda inner, key: {key: inner}, lambda inner, key: [inner]])
+def test_no_depth_is_too_much(key: str, step: Callable[[Any, str], Any]) -> None:
+    schema: Any = {}
+    for _ in range(180):
+        schema = step(schema, key)
+    assert "type f = " in vocabulary.decode(render([], [Tool("f", "d", {key: schema})], "low", None))
 
 
 KEYS = st.sampled_from(
