@@ -11,7 +11,9 @@ _LEAST = -9999.0
 
 @dataclass
 class Logprobs:
-    """Natural logarithms; `text_offset` counts characters from the start of the choice's text."""
+    """Natural logarithms. `top_logprobs` has the chosen token too, which makes one more entry where it is none of the most
+    likely ones; `text_offset` counts characters from the start of the choice's text.
+    """
 
     tokens: list[str] = field(default_factory=list)
     token_logprobs: list[float] = field(default_factory=list)
@@ -19,11 +21,11 @@ class Logprobs:
     text_offset: list[int] = field(default_factory=list)
 
     def add(self, token: int, entry: engine_pb2.TokenLogprobs, offset: int) -> None:
+        top = dict(zip(entry.top_ids, entry.top_logprobs, strict=True))
+        top.setdefault(token, entry.logprob)
         self.tokens.append(spell(token))
         self.token_logprobs.append(_finite(entry.logprob))
-        self.top_logprobs.append(
-            {spell(id_): _finite(value) for id_, value in zip(entry.top_ids, entry.top_logprobs, strict=True)}
-        )
+        self.top_logprobs.append({spell(id_): _finite(value) for id_, value in top.items()})
         self.text_offset.append(offset)
 
     def __iadd__(self, other: "Logprobs") -> "Logprobs":

@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
+from ossia.v1 import engine_pb2
 from router.engine import EngineError
 from router.harmony.vocabulary import RETURN, decode, encode
 from tests.fakes.scripted import CONTEXT, FINISH, MODEL, ScriptedEngine, pairs
@@ -98,8 +99,23 @@ async def test_logprobs_have_one_entry_a_token(start: Any) -> None:
     for token, offset in zip(logprobs.tokens, logprobs.text_offset, strict=True):
         if not token.startswith(("bytes:", "<|")):
             assert WAVE[offset:].startswith(token)
-    zero = await gateway.client.completions.create(model=MODEL, prompt="x", logprobs=0)
-    assert zero.choices[0].logprobs.top_logprobs == [{}] * len(output)
+
+
+class Unlikely(ScriptedEngine):
+    """Generates a token that is none of the most likely ones."""
+
+    def _delta(self, submit: engine_pb2.Submit, index: int, tokens: list[int]) -> engine_pb2.Delta:
+        most_likely = range(1000, 1000 + submit.sampling.logprobs)
+        entry = engine_pb2.TokenLogprobs(logprob=-9.0, top_ids=most_likely, top_logprobs=[-0.5] * len(most_likely))
+        return engine_pb2.Delta(first_index=index, tokens=tokens, logprobs=[entry])
+
+
+@pytest.mark.parametrize("most", [0, 2])
+async def test_top_logprobs_have_the_chosen_token_too(start: Any, most: int) -> None:
+    gateway = await start(Unlikely(encode("a")))
+    got = await gateway.client.completions.create(model=MODEL, prompt="x", logprobs=most)
+    (top,) = got.choices[0].logprobs.top_logprobs
+    assert top == {**{decode([1000 + rank]): -0.5 for rank in range(most)}, "a": -9.0}
 
 
 @pytest.mark.parametrize("size", [1, 2, 100])
