@@ -60,7 +60,8 @@ class EventStream(Response):
         try:
             async with aclosing(self._chunks) as chunks:
                 async for batch in chunks:
-                    await writer.write(events(batch))
+                    if batch:  # nothing is no data: the next ping is due as before
+                        await writer.write(events(batch))
             await writer.end(DONE)
         except Exception as error:
             if not writer.begun:

@@ -3,15 +3,17 @@
 import asyncio
 import json
 import logging
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import grpc
 import openai
 import pytest
 
+from ossia.v1 import engine_pb2
 from router.engine import EngineError
 from router.gateway.api import Settings
-from router.harmony.vocabulary import encode
+from router.harmony.vocabulary import MESSAGE, START, encode
 from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, answer
 from tests.router.gateway.conftest import eventually
 
@@ -64,6 +66,23 @@ async def test_pings_between_tokens(start: Any) -> None:
                 engine.go.set()
     assert [line for line in seen if line][-1] == "data: [DONE]"
     assert seen[0].startswith("data: ")
+
+
+class Foreign(ScriptedEngine):
+    """Steps all the time and shows nothing: the message is in the user's role."""
+
+    async def generate(self, submit: engine_pb2.Submit) -> AsyncGenerator[engine_pb2.Delta, None]:
+        for index, token in enumerate([START, *encode("user"), MESSAGE, *encode("word " * 40)]):
+            await asyncio.sleep(0.01)
+            yield engine_pb2.Delta(first_index=index, tokens=[token])
+        yield engine_pb2.Delta(first_index=index + 1, finish=FINISH.FINISH_REASON_LENGTH)
+
+
+async def test_pings_while_what_comes_is_not_shown(start: Any) -> None:
+    gateway = await start(Foreign(), FAST)
+    response = await gateway.http.post("/v1/chat/completions", json={**ASK, "stream": True})
+    assert response.text.count(": ping") >= 2
+    assert response.text.endswith("data: [DONE]\n\n")
 
 
 async def test_the_client_sees_a_failure_in_mid_stream(start: Any, caplog: pytest.LogCaptureFixture) -> None:
