@@ -25,13 +25,13 @@ class Models:
         except EngineError as error:
             raise from_engine(error, {}) from None
 
-    async def resolve(self, name: str, param: str | None = "model") -> engine_pb2.DescribeResponse:
+    async def resolve(self, name: str) -> engine_pb2.DescribeResponse:
         """The card of the engine that serves this name. Raises ApiError: 404 for a name not served, 503."""
         card = await self.card()
         names = self._served(card)
         if name not in names:
             message = f"the model '{name[:128]}' does not exist; served here: {', '.join(names)}"
-            raise ApiError(HTTPStatus.NOT_FOUND, message, param=param, code="model_not_found")
+            raise ApiError(HTTPStatus.NOT_FOUND, message, param="model", code="model_not_found")
         return card
 
     async def listing(self) -> Json:

@@ -4,6 +4,7 @@ The format is OpenAI's harmony (github.com/openai/harmony, docs/format.md). oss-
 that callers wrote; `vocabulary.encode` turns that into ordinary tokens, so that no text becomes a special token.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -32,13 +33,13 @@ def render(messages: Sequence[Message], tools: Sequence[Tool], effort: Effort, t
     return [*tokens, vocabulary.START, *vocabulary.encode("assistant")]
 
 
-def _system(effort: Effort, today: date | None, functions: bool) -> list[int]:
+@functools.lru_cache(16)
+def _system(effort: Effort, today: date | None, functions: bool) -> tuple[int, ...]:
     content = SystemContent.new().with_reasoning_effort(ReasoningEffort(effort.capitalize()))
     if today is not None:
         content.with_conversation_start_date(today.isoformat())
     options = RenderOptions(conversation_has_function_tools=functions)
-    tokens: list[int] = vocabulary.load().encoding.render(Rendered.from_role_and_content(Role.SYSTEM, content), options)
-    return tokens
+    return tuple(vocabulary.load().encoding.render(Rendered.from_role_and_content(Role.SYSTEM, content), options))
 
 
 def _developer(messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]:
@@ -50,8 +51,10 @@ def _developer(messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]:
         content.with_instructions(_PLACE)
     if tools:
         content.with_function_tools([describe(tool, f"tools[{index}].function") for index, tool in enumerate(tools)])
-    head, body, end = _frame(Rendered.from_role_and_content(Role.DEVELOPER, content))
-    return [*head, *vocabulary.encode(vocabulary.decode(body).replace(_PLACE, instructions, 1)), end]
+    tokens = vocabulary.load().encoding.render(Rendered.from_role_and_content(Role.DEVELOPER, content))
+    begin = tokens.index(vocabulary.MESSAGE) + 1
+    body = vocabulary.decode(tokens[begin:-1]).replace(_PLACE, instructions, 1)
+    return [*tokens[:begin], *vocabulary.encode(body), tokens[-1]]
 
 
 def _turns(messages: Sequence[Message]) -> Iterator[list[int]]:
@@ -60,7 +63,7 @@ def _turns(messages: Sequence[Message]) -> Iterator[list[int]]:
     for index, message in enumerate(messages):
         match message.role:
             case "user":
-                yield _message(Author(role=Role.USER), message.content)
+                yield _message(Role.USER, message.content)
             case "assistant":
                 yield from _assistant(index, message, keep_reasoning=index > last_answer)
                 names.update((call.id, call.name) for call in message.tool_calls)
@@ -73,16 +76,15 @@ def _is_answer(message: Message) -> bool:
 
 
 def _assistant(index: int, message: Message, keep_reasoning: bool) -> Iterator[list[int]]:
-    author = Author(role=Role.ASSISTANT)
     if message.reasoning and keep_reasoning:
-        yield _message(author, message.reasoning, "analysis")
+        yield _message(Role.ASSISTANT, message.reasoning, "analysis")
     if _is_answer(message):
-        yield _message(author, message.content, "final")
+        yield _message(Role.ASSISTANT, message.content, "final")
     elif message.content:
-        yield _message(author, message.content, "commentary")
+        yield _message(Role.ASSISTANT, message.content, "commentary")
     for position, call in enumerate(message.tool_calls):
         recipient = _recipient(f"messages[{index}].tool_calls[{position}].function.name", call.name)
-        yield _message(author, call.arguments, "commentary", recipient)
+        yield _message(Role.ASSISTANT, call.arguments, "commentary", recipient)
 
 
 def _result(index: int, message: Message, names: dict[str, str]) -> list[int]:
@@ -93,8 +95,8 @@ def _result(index: int, message: Message, names: dict[str, str]) -> list[int]:
     if name is None:
         raise HarmonyError(field, "a tool message must say which tool call it answers")
     # oss-harmony would put ` to=assistant` behind the channel; the model was shown it in front.
-    author = Author.new(Role.TOOL, f"{_recipient(f'messages[{index}].name', name)} to=assistant")
-    return _message(author, message.content, "commentary")
+    author = f"{_recipient(f'messages[{index}].name', name)} to=assistant"
+    return _message(Role.TOOL, message.content, "commentary", author=author)
 
 
 def _recipient(field: str, name: str) -> str:
@@ -104,19 +106,21 @@ def _recipient(field: str, name: str) -> str:
     return name if "." in name else f"functions.{name}"
 
 
-def _message(author: Author, content: str, channel: str | None = None, recipient: str | None = None) -> list[int]:
+def _message(
+    role: Role, content: str, channel: str | None = None, recipient: str | None = None, author: str | None = None
+) -> list[int]:
     """One message; with a recipient, a call whose arguments are constrained to JSON."""
-    rendered = Rendered.from_author_and_content(author, "")
+    head, end = _frame(role, channel, recipient, author)
+    return [*head, *vocabulary.encode(content), end]
+
+
+@functools.lru_cache(1024)
+def _frame(role: Role, channel: str | None, recipient: str | None, author: str | None) -> tuple[tuple[int, ...], int]:
+    """A message's header and the token that ends it; there are few, and oss-harmony takes 0.1 ms for each."""
+    rendered = Rendered.from_author_and_content(Author(role=role, name=author), "")
     if channel is not None:
         rendered.with_channel(channel)
     if recipient is not None:
         rendered.with_recipient(recipient).with_content_type("<|constrain|>json")
-    head, _, end = _frame(rendered)
-    return [*head, *vocabulary.encode(content), end]
-
-
-def _frame(message: Rendered) -> tuple[list[int], list[int], int]:
-    """The message's tokens: header, body, end."""
-    tokens: list[int] = vocabulary.load().encoding.render(message)
-    begin = tokens.index(vocabulary.MESSAGE) + 1
-    return tokens[:begin], tokens[begin:-1], tokens[-1]
+    *head, end = vocabulary.load().encoding.render(rendered)
+    return tuple(head), end
