@@ -1,8 +1,12 @@
 """The endpoints under /v1: read, check, render, and hand the request to the engine."""
 
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,6 +25,9 @@ from router.gateway.sse import EventStream, Whole
 from router.harmony.render import render
 from router.harmony.types import Effort, HarmonyError, Message, Tool, ToolCall
 from router.harmony.vocabulary import encode
+
+T = TypeVar("T")
+_LONG = 1 << 16  # bytes of a body: some 20 ms of work
 
 
 @dataclass(frozen=True)
@@ -42,20 +49,23 @@ class Api:
         self._settings = settings
         self._metrics = metrics
         self._models = Models(engine, settings.served_model_names)
+        self._aside = ThreadPoolExecutor(1, "long-prompts")
 
     async def chat(self, request: Request) -> Response:
-        body = ChatBody.parse(await self._read(request))
+        raw = await self._read(request)
+        body = await self._prepare(raw, lambda: ChatBody.parse(raw))
         body.check()
         card = await self._models.resolve(body.model)
-        prompt = _render(body, self._settings.default_effort)
+        prompt = await self._prepare(raw, lambda: _render(body, self._settings.default_effort))
         _check(prompt, card, "messages")
         return self._answer(request, ChatAnswer(self._source(request), body, prompt, card), body.stream)
 
     async def completions(self, request: Request) -> Response:
-        body = CompletionBody.parse(await self._read(request))
+        raw = await self._read(request)
+        body = await self._prepare(raw, lambda: CompletionBody.parse(raw))
         body.check()
         card = await self._models.resolve(body.model)
-        prompts = [_tokens(prompt) for prompt in body.prompts]
+        prompts = await self._prepare(raw, lambda: [_tokens(prompt) for prompt in body.prompts])
         for prompt in prompts:
             _check(prompt, card, "prompt")
         return self._answer(request, CompletionAnswer(self._source(request), body, prompts, card), body.stream)
@@ -77,6 +87,12 @@ class Api:
                 message = f"the body is larger than {most} bytes"
                 raise ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, code="request_too_large")
         return bytes(raw)
+
+    async def _prepare(self, raw: bytes, work: Callable[[], T]) -> T:
+        """The result of `work`, whose time grows with the body: a long one's must not hold up everybody's streams."""
+        if len(raw) < _LONG:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work)
 
     def _source(self, request: Request) -> Source:
         return Source(self._engine, self._metrics, request.state.request_id, request.state.traceparent)

@@ -41,6 +41,11 @@ _KINDS = (
 _LONG_RUN = re.compile("|".join(f"(?<!{kind}){kind}{{{_RUN},}}" for kind in _KINDS))
 """A run of letters, spaces, punctuation or line ends. The library encodes one at once, in quadratic time and with the
 interpreter's lock held: six minutes for a million letters."""
+_PIECE = 1 << 14
+"""Characters after which text is cut where it changes nothing: some 10 ms of the library, after which others get the lock."""
+_CUT = re.compile(r"(?<=[^\W_])(?=[\s!-&(-/:-@\[-`{-~])")
+"""Between a letter or digit and space or punctuation that is no apostrophe: there a token ends and the next begins. No run of
+`_LONG_RUN` goes across."""
 
 _SPELLED = {
     STARTOFTEXT: "<|startoftext|>",
@@ -126,6 +131,14 @@ def has_long_run(text: str) -> bool:
 
 
 def _pieces(text: str) -> Iterator[str]:
+    begin = 0
+    while cut := _CUT.search(text, begin + _PIECE):
+        yield from _short_runs(text[begin : cut.start()])
+        begin = cut.start()
+    yield from _short_runs(text[begin:])
+
+
+def _short_runs(text: str) -> Iterator[str]:
     begin = 0
     for run in _LONG_RUN.finditer(text):
         for cut in range(run.start() + _RUN, run.end(), _RUN):

@@ -1,5 +1,7 @@
 """Every mistake is a 4xx in OpenAI's shape, with type, param and code; every trouble of the engine has its status."""
 
+import asyncio
+import threading
 from typing import Any
 
 import grpc
@@ -8,6 +10,7 @@ import pytest
 
 from ossia.v1 import engine_pb2
 from router.engine import EngineError
+from router.gateway import api
 from router.gateway.api import Settings
 from tests.fakes.scripted import CONTEXT, MODEL, ScriptedEngine, answer
 from tests.router.gateway.conftest import eventually
@@ -203,6 +206,27 @@ async def test_no_engine_is_503_everywhere(start: Any) -> None:
     ready = await gateway.http.get("/ready")
     assert (ready.status_code, ready.json()["reason"]) == (503, "no replica has answered yet")
     assert (await gateway.http.get("/health")).status_code == 200
+
+
+@pytest.mark.parametrize(("path", "work"), [("chat/completions", "_render"), ("completions", "_tokens")])
+async def test_a_long_prompt_holds_up_nobody_else(start: Any, monkeypatch: pytest.MonkeyPatch, path: str, work: str) -> None:
+    gateway = await start(ScriptedEngine(answer("x")))
+    begun, go = threading.Event(), threading.Event()
+    encode = getattr(api, work)
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        assert go.wait(10)
+        return encode(*arguments)
+
+    monkeypatch.setattr(api, work, slow)
+    text = "word " * (CONTEXT + 20_000)
+    body = {"model": MODEL, **({"messages": [{**USER, "content": text}]} if "chat" in path else {"prompt": text})}
+    asking = asyncio.create_task(gateway.http.post(f"/v1/{path}", json=body))
+    await eventually(begun.is_set)
+    assert (await gateway.http.get("/health")).status_code == 200
+    go.set()
+    assert (await asking).json()["error"]["code"] == "context_length_exceeded"
 
 
 class Broken(ScriptedEngine):

@@ -40,6 +40,19 @@ def test_equals_the_library(text: str) -> None:
     assert vocabulary.encode(text) == vocabulary.load().encoding.encode(text, disallowed_special=())
 
 
+@RELAXED
+@given(st.text(st.sampled_from("aÉ的\u0301²1_ '\u2019.,-\n\r\t\u3000/!s"), min_size=10, max_size=200))
+def test_pieces_change_nothing(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vocabulary, "_PIECE", 3)
+        assert vocabulary.encode(text) == vocabulary.load().encoding.encode(text)
+
+
+def test_long_text_is_encoded_in_pieces() -> None:
+    lengths = [len(piece) for piece in vocabulary._pieces("Words, and more words; 12 of them.\n" * 10_000)]
+    assert max(lengths) < 1.1 * vocabulary._PIECE
+
+
 @pytest.mark.parametrize("unit", ["a", "aB", "é", "的", "a\u0301", "—", "_", "!/\r\n", "\r\n/", " ", " \n", "🙂"])
 def test_long_runs_are_cut(unit: str) -> None:
     """Each of these takes the library minutes in one piece."""
