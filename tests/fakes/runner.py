@@ -32,8 +32,10 @@ class FakeRunner:
     """Keeps its own paged cache of (token, position), written through slots and read back through block tables.
 
     `plans` records every plan. With `gate`, each step that computes something takes one permit first.
-    `fail_at` is the index of such a step that raises.
+    `fail_at` is the index of such a step that raises. Sequences with a token of `broken` have no finite logits.
     """
+
+    broken: frozenset[int] = frozenset()
 
     def __init__(self, blocks: int, block_size: int, gate: Semaphore | None = None, fail_at: int | None = None) -> None:
         self.plans: list[Plan] = []
@@ -51,7 +53,9 @@ class FakeRunner:
             self._step()
         contexts = [self._context(plan, index) for index in range(len(plan.context_lengths))]
         tokens = [
-            next_token(contexts[sequence], int(seed), int(position), float(temperature))
+            -1
+            if self.broken.intersection(contexts[sequence])
+            else next_token(contexts[sequence], int(seed), int(position), float(temperature))
             for sequence, seed, position, temperature in zip(
                 plan.sampled, plan.seeds, plan.output_positions, plan.temperatures, strict=True
             )

@@ -6,6 +6,7 @@ from enum import Enum
 class Cause(Enum):
     INVALID = "invalid"  # the request can never be served as it is
     EXHAUSTED = "exhausted"  # this engine has no room now
+    BROKEN = "broken"  # what this engine computed is no answer; another may do better
     UNAVAILABLE = "unavailable"  # this engine is ending; another may go on from what was delivered
 
 

@@ -71,7 +71,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 class Sampled:
     """What a runner returns for a plan: one row per entry of `plan.sampled`."""
 
-    tokens: Int  # [N]
+    tokens: Int  # [N] -1 where the logits are not finite
     logprobs: NDArray[np.float32]  # [N] natural log, temperature 1; 0 where not asked for
     top_ids: list[Int]  # N arrays of as many alternatives as asked for, most likely first, ties to the lowest id
     top_logprobs: list[NDArray[np.float32]]  # same shapes

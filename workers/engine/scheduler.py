@@ -11,6 +11,8 @@ from workers.engine.pool import BlockPool
 from workers.engine.report import Output, TokenLogprobs, Usage
 from workers.engine.request import Finish, Key, Request
 
+NOT_FINITE = "the model's logits are not finite numbers"
+
 
 class Scheduler:
     """Continuous batching under one token budget a step: decodes first, then prefills in chunks, both by rank.
@@ -136,6 +138,9 @@ class Scheduler:
 
     def _append(self, request: Request, sampled: Sampled, row: int) -> Output:
         index, token = len(request.output), int(sampled.tokens[row])
+        if token < 0:
+            self._forget(request)
+            return _ending(request, Refusal(Cause.BROKEN, NOT_FINITE, reason="LOGITS_NOT_FINITE"))
         request.output.append(token)
         logprobs = (_logprobs(sampled, row),) if request.sampling.logprobs >= 0 else ()
         finish = request.finish

@@ -15,6 +15,7 @@ from workers.engine.request import Finish, Key, Request, Sampling
 CODES = {
     Cause.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
     Cause.EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Cause.BROKEN: grpc.StatusCode.INTERNAL,
     Cause.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
 }
 FINISHES = {

@@ -6,12 +6,13 @@ import logging
 from grpc_health.v1 import health, health_pb2
 
 from ossia.common import wire
+from ossia.common.errors import UserError
 from ossia.v1 import engine_pb2, engine_pb2_grpc
 from workers.engine.engine import Engine
 from workers.engine.errors import Cause, Refusal
 from workers.engine.limits import Limits
 from workers.engine.plan import Runner
-from workers.engine.report import Report
+from workers.engine.report import Output, Report
 from workers.engine.request import Sampling
 from workers.leader.journal import Journal
 from workers.leader.service import Service
@@ -20,7 +21,7 @@ from workers.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 NAME = "ossia.v1.Engine"
-FIRST_PROMPT = (1, 2, 3)
+FIRST, FIRST_PROMPT = (0, 0), (1, 2, 3)  # the key is of no session: those count from 1
 FLUSH_S = 1.0  # for streams to take the last frames once the engine has ended
 
 
@@ -47,12 +48,13 @@ class Leader:
         self._listen = (host, port)
         self._server, self._health = wire.server(token)
         self._ended = asyncio.Event()
+        self._first: asyncio.Future[Output] = self._loop.create_future()
         self._attending: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
         """Listens, generates a first token, and only then reports SERVING; returns host:port.
 
-        Raises UserError when the port cannot be had, and the runner's error when the first token fails.
+        Raises UserError when the port cannot be had or the model computes no token, and the runner's error when it fails.
         """
         engine_pb2_grpc.add_EngineServicer_to_server(self._service, self._server)
         wire.reflect(self._server, NAME)
@@ -80,18 +82,25 @@ class Leader:
             await self._attending
 
     def _publish(self, report: Report) -> None:
-        self._loop.call_soon_threadsafe(self._service.deliver, report)
+        self._loop.call_soon_threadsafe(self._deliver, report)
+
+    def _deliver(self, report: Report) -> None:
+        self._service.deliver(report)
+        for output in report.outputs:
+            if output.key == FIRST:
+                self._first.set_result(output)
 
     async def _generate(self) -> None:
         """The replica proves itself: one token through the whole of it."""
         sampling = Sampling(temperature=0.0, max_tokens=1)
-        self.engine.submit(self.engine.limits.accept((0, 0), FIRST_PROMPT, sampling))
-        waits = [asyncio.create_task(event.wait()) for event in (self._service.ready, self._ended)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        if not self._service.ready.is_set():
+        self.engine.submit(self.engine.limits.accept(FIRST, FIRST_PROMPT, sampling))
+        ended = asyncio.create_task(self._ended.wait())
+        await asyncio.wait((self._first, ended), return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if not self._first.done():
             self.engine.done.result()
+        elif isinstance(end := self._first.result().end, Refusal):
+            raise UserError(f"{end.message}: the checkpoint is broken; download it, or convert it, again")
 
     async def _attend(self) -> None:
         """Answers for the engine once it has ended, in whatever way."""

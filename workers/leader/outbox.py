@@ -24,6 +24,11 @@ class Outbox:
         """The engine is done with the request."""
         return self._end is not None
 
+    @property
+    def unsent(self) -> int:
+        """Tokens that wait for the client."""
+        return len(self._tokens)
+
     def add(self, output: Output) -> None:
         """Takes in what a step produced. An end that the client need not wait for drops what is unsent."""
         self._tokens += output.tokens

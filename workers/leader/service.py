@@ -120,6 +120,7 @@ class Service(engine_pb2_grpc.EngineServicer):
     async def _read(self, stream: Stream, frames: AsyncIterator[engine_pb2.ClientFrame]) -> None:
         async for frame in frames:
             for submit in frame.submits:
+                await stream.room()
                 self._submit(stream, submit)
             for cancel in frame.cancels:
                 self._engine.cancel((stream.number, cancel.rid))

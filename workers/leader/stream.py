@@ -10,6 +10,9 @@ from workers.leader import codec
 from workers.leader.outbox import Outbox
 
 MAX_LIVE = 4096  # requests whose end the client has not been sent
+MAX_REFUSED = 1024  # refusals that it has not been sent
+MAX_UNSENT = 1 << 20  # tokens that it has not been sent, before it may ask for more
+FRAME_TOKENS = 1 << 16  # after so many a frame is full: 20 log probabilities each stay below the size of a message
 
 
 class Stream:
@@ -25,6 +28,8 @@ class Stream:
         self._refused: list[engine_pb2.Delta] = []
         self._ending = False
         self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
 
     @property
     def unfinished(self) -> list[int]:
@@ -36,6 +41,9 @@ class Stream:
         if len(self._live) >= MAX_LIVE:
             message = f"{MAX_LIVE} requests are live on this session"
             raise Refusal(Cause.EXHAUSTED, message, reason="SESSION_FULL", retry_after_s=1.0)
+        if sum(outbox.unsent for outbox in self._live.values()) >= MAX_UNSENT:
+            message = f"{MAX_UNSENT} tokens are not taken yet on this session"
+            raise Refusal(Cause.EXHAUSTED, message, reason="SESSION_FULL", retry_after_s=1.0)
         if rid in self._live:
             raise Refusal(Cause.INVALID, f"rid {rid} is live on this session", reason="DUPLICATE_RID", field="rid")
 
@@ -46,7 +54,13 @@ class Stream:
     def refuse(self, rid: int, refusal: Refusal) -> None:
         """Answers a submission that did not become a request."""
         self._refused.append(engine_pb2.Delta(rid=rid, error=codec.status(refusal)))
+        if len(self._refused) >= MAX_REFUSED:
+            self._room.clear()
         self._wake.set()
+
+    async def room(self) -> None:
+        """Returns once the client takes its refusals: until then it has no more to ask."""
+        await self._room.wait()
 
     def add(self, rid: int, output: Output) -> None:
         self._live[rid].add(output)
@@ -96,12 +110,18 @@ class Stream:
 
     def _frame(self) -> engine_pb2.EngineFrame:
         deltas, self._refused = self._refused, []
-        for rid in self._changed:
-            deltas += self._take(rid)
-        self._changed.clear()
+        self._room.set()
+        tokens = 0
+        while self._changed and tokens < FRAME_TOKENS:
+            taken = self._take(next(iter(self._changed)))
+            tokens += sum(len(delta.tokens) for delta in taken)
+            deltas += taken
+        if self._changed:
+            self._wake.set()
         return engine_pb2.EngineFrame(epoch=self._epoch, step=self._load.step, deltas=deltas, load=codec.load(self._load))
 
     def _take(self, rid: int) -> list[engine_pb2.Delta]:
+        del self._changed[rid]
         delta = self._live[rid].take()
         if delta is None:
             return []

@@ -63,11 +63,14 @@ class Sampler:
 
 
 Row = tuple[int, float, Int, Floats]  # token, its log probability, alternatives, theirs
+NO_TOKEN: Row = (-1, 0.0, np.zeros(0, np.int32), np.zeros(0, np.float32))
 
 
 def _sample(plan: Plan, n: int, summary: Wide, logits: Floats | None) -> Row:
     """Row n, from every rank's summary [ranks, 3 + 2 * A] and, where it is drawn, all its logits."""
     most = (summary.shape[1] - 3) // 2
+    if not np.isfinite(summary[:, 0].max()):
+        return NO_TOKEN
     if logits is None:
         winner = int(summary[:, 0].argmax())  # of equal ones the lowest rank, so the lowest id
         token, logit = int(summary[winner, 1]), float(summary[winner, 0])

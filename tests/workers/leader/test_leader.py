@@ -171,6 +171,27 @@ async def test_a_replica_that_cannot_generate_does_not_start() -> None:
     await server.leader.stop(0.0)
 
 
+async def test_a_model_that_computes_no_numbers_does_not_start() -> None:
+    server = Server(FakeRunner(LIMITS.kv_blocks, LIMITS.block_size), LIMITS, None)
+    server.runner.broken = frozenset({1})
+    with pytest.raises(UserError, match="not finite numbers: the checkpoint is broken"):
+        await asyncio.wait_for(server.leader.start(), 10)
+    await server.leader.stop(0.0)
+
+
+async def test_a_request_without_finite_logits_fails_alone() -> None:
+    async with serving() as server:
+        server.runner.broken = frozenset({66})
+        client = Client(server.stub())
+        await client.submit(1, [5, 66], max_tokens=5)
+        await client.submit(2, [5, 6], max_tokens=5)
+        await client.finish(1, 2)
+        assert client.last(1).error.code == grpc.StatusCode.INTERNAL.value[0]
+        assert "not finite" in client.last(1).error.message
+        assert client.tokens(2) == generate([5, 6], 5)
+        assert server.metric("requests_total", finish="logits_not_finite") == 1
+
+
 async def test_logs_count_and_never_quote(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="workers.leader.journal")
     async with serving() as server:

@@ -15,7 +15,7 @@ from tests.workers.leader.harness import Client, Server, eventually, serving
 from workers.engine.errors import Refusal
 from workers.engine.report import Load, Output, Usage
 from workers.engine.request import Finish
-from workers.leader.stream import MAX_LIVE, Stream
+from workers.leader.stream import FRAME_TOKENS, MAX_LIVE, MAX_REFUSED, MAX_UNSENT, Stream
 
 
 def reason(status: status_pb2.Status) -> tuple[int, str, str]:
@@ -263,6 +263,31 @@ async def test_a_client_that_takes_nothing_is_bounded() -> None:
     with pytest.raises(Refusal) as caught:
         stream.check(MAX_LIVE)
     assert caught.value.reason == "SESSION_FULL"
+
+
+async def test_a_client_that_takes_no_tokens_gets_no_more_and_whole_frames() -> None:
+    stream = Stream(1, 7, Load())
+    for rid in range(4):
+        stream.open(rid, 0, None)
+        stream.add(rid, Output((1, rid), 0, (5,) * (MAX_UNSENT // 4), end=Finish.LENGTH, usage=Usage(1, MAX_UNSENT // 4)))
+    with pytest.raises(Refusal) as caught:
+        stream.check(4)
+    assert caught.value.reason == "SESSION_FULL"
+    stream.finish()
+    frames = [[len(delta.tokens) for delta in frame.deltas] async for frame in stream.frames()]
+    assert frames == [[MAX_UNSENT // 4]] * 4
+    assert MAX_UNSENT // 4 > FRAME_TOKENS
+    stream.check(4)
+
+
+async def test_refusals_that_nobody_takes_are_bounded_and_none_is_lost() -> None:
+    count = 4 * MAX_REFUSED
+    async with serving() as server:
+        client = Client(server.stub())
+        submits = [engine_pb2.Submit(rid=rid, request_id="x" * 1000) for rid in range(count)]
+        await client.call.write(engine_pb2.ClientFrame(submits=submits))
+        await client.until(lambda: len(client.deltas) == count)
+    assert max(len(frame.deltas) for frame in client.frames) <= MAX_REFUSED
 
 
 async def test_an_absent_seed_is_drawn_anew() -> None:

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from ossia.common.errors import UserError
-from tests.workers.driver import Request, generate
+from tests.workers.driver import Request, allocate, generate, step
 from tests.workers.tiny import write
 from workers.engine.plan import Plan
 from workers.model.layout import Layout
@@ -49,6 +51,20 @@ def test_idle_step_and_bfloat16(checkpoint: str) -> None:
     generate(runner, [request], 4, chunk=2, blocks=8)
     assert len(request.output) == 4
     runner.close()
+
+
+def test_logits_that_are_no_numbers_yield_no_token(tmp_path: Path) -> None:
+    """One row of the head is broken: every row of logits has a NaN, wherever a rank looks for its best."""
+    path = write(tmp_path)
+    tensors = load_file(path / "model.safetensors")
+    tensors["lm_head.weight"][77] = torch.nan
+    save_file(tensors, path / "model.safetensors", {"format": "pt"})
+    runner = build(RunnerSpec(str(path), kv_memory=4 << 20, max_context=64), 0, None)
+    requests = [Request([5, 6]), Request([5, 6], temperature=1.0), Request([5, 6], top_p=0.5, temperature=1.0, logprobs=3)]
+    allocate(requests, 1, 16, 8)
+    sampled = step(runner, requests, [2, 2, 2], 16)
+    assert sampled.tokens.tolist() == [-1, -1, -1]
+    assert [len(ids) for ids in sampled.top_ids] == [0, 0, 0]
 
 
 def test_impossible_layout(checkpoint: str) -> None:
