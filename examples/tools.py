@@ -35,7 +35,8 @@ def main() -> None:
     question = " ".join(sys.argv[1:]) or "What is the weather in Trento?"
     messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": question}]
     for _ in range(MAX_CALLS):
-        message = client.chat.completions.create(model=model, messages=messages, tools=[WEATHER]).choices[0].message
+        answer = client.chat.completions.create(model=model, messages=messages, tools=[WEATHER], max_completion_tokens=512)
+        message = answer.choices[0].message
         if not message.tool_calls:
             print(message.content)
             return
