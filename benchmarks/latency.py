@@ -19,7 +19,7 @@ from ossia.v1 import engine_pb2, engine_pb2_grpc
 from tests.e2e.processes import GatewayProcess, ShardGang
 
 
-async def direct_ms(stub: engine_pb2_grpc.EngineAsyncStub, prompt: list[int]) -> float:
+async def direct_ms(stub: "engine_pb2_grpc.EngineAsyncStub", prompt: list[int]) -> float:
     """Milliseconds from opening a Session to its first token."""
     submit = engine_pb2.Submit(rid=1, prompt=prompt, sampling=engine_pb2.Sampling(temperature=0, seed=0, max_tokens=1))
     started = time.perf_counter()
