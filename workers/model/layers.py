@@ -11,6 +11,8 @@ from workers.model.experts import load_experts
 from workers.model.rope import rotate
 from workers.model.weights import Source
 
+FEW = 16  # tokens
+
 
 class Norm:
     """RMSNorm in float32; unlike Llama's, the weight is applied before the cast back."""
@@ -45,7 +47,11 @@ class Head:
         self.weight = source.load("lm_head.weight")
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight).float()
+        if len(x) >= FEW:
+            return F.linear(x, self.weight).float()
+        # On a CPU, BLAS is up to four times as fast with the vocabulary first, and with two columns as with one.
+        wide = x.repeat(2, 1) if len(x) == 1 else x
+        return torch.mm(self.weight, wide.t())[:, : len(x)].t().contiguous().float()
 
 
 class Linear:

@@ -4,6 +4,8 @@ Every row: each rank's largest logit and its id. Rows that ask for log probabili
 Rows with a temperature: all their logits.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ from torch import Tensor
 from workers.engine.plan import Int, Plan, Sampled
 from workers.model.layout import share
 from workers.runner.collective import Collective
-from workers.runner.sampling import Settings, draw, top
+from workers.runner.sampling import Ids, Settings, draw, top
 
 Floats = NDArray[np.float32]
 Wide = NDArray[np.float64]
@@ -27,23 +29,27 @@ class Sampler:
     def __call__(self, logits: Tensor, plan: Plan) -> Sampled | None:
         """logits [N, rank's vocabulary] float32; the tokens on the leader, None elsewhere."""
         drawn = np.flatnonzero(plan.temperatures > 0)
-        rows = self._gather_rows(logits[torch.from_numpy(drawn).to(logits.device)]) if len(drawn) else None
+        rows = self._gather_rows(logits, drawn) if len(drawn) else None
         parts = self.collective.gather(self._summary(logits, plan))
         if parts is None:
             return None
         summaries = torch.stack(parts, 1).cpu().numpy()  # [N, ranks, 3 + 2 * alternatives]
-        full = dict(zip(drawn.tolist(), rows, strict=True)) if rows is not None else {}
+        full = dict(zip(drawn.tolist(), zip(*rows, strict=True), strict=True)) if rows else {}
         return _collect([_sample(plan, n, summary, full.get(n)) for n, summary in enumerate(summaries)])
 
-    def _gather_rows(self, logits: Tensor) -> Floats | None:
-        """[M, vocabulary] on the leader. Shares differ by at most one column; all are sent as wide as the first."""
-        padded = F.pad(logits, (0, len(self.shares[0]) - logits.shape[1]))
-        parts = self.collective.gather(padded.contiguous())
+    def _gather_rows(self, logits: Tensor, drawn: Ids) -> list[Floats] | None:
+        """On the leader each rank's logits [M, its vocabulary] of the rows `drawn`, copied no more often than they must be.
+
+        Shares differ by at most one column; all are sent as wide as the first.
+        """
+        if len(drawn) < len(logits):
+            logits = logits[torch.from_numpy(drawn).to(logits.device)]
+        if padding := len(self.shares[0]) - logits.shape[1]:
+            logits = F.pad(logits, (0, padding))
+        parts = self.collective.gather(logits)
         if parts is None:
             return None
-        return np.concatenate(
-            [part.cpu().numpy()[:, : len(share)] for part, share in zip(parts, self.shares, strict=True)], axis=1
-        )
+        return [part.cpu().numpy()[:, : len(share)] for part, share in zip(parts, self.shares, strict=True)]
 
     def _summary(self, logits: Tensor, plan: Plan) -> Tensor:
         """[N, 3 + 2 * A] float64: largest logit, its id, log-sum-exp, A best logits, their ids; A is what any row asks for."""
@@ -66,8 +72,8 @@ Row = tuple[int, float, Int, Floats]  # token, its log probability, alternatives
 NO_TOKEN: Row = (-1, 0.0, np.zeros(0, np.int32), np.zeros(0, np.float32))
 
 
-def _sample(plan: Plan, n: int, summary: Wide, logits: Floats | None) -> Row:
-    """Row n, from every rank's summary [ranks, 3 + 2 * A] and, where it is drawn, all its logits."""
+def _sample(plan: Plan, n: int, summary: Wide, logits: Sequence[Floats] | None) -> Row:
+    """Row n, from every rank's summary [ranks, 3 + 2 * A] and, where it is drawn, every rank's logits."""
     most = (summary.shape[1] - 3) // 2
     if not np.isfinite(summary[:, 0].max()):
         return NO_TOKEN
@@ -75,8 +81,9 @@ def _sample(plan: Plan, n: int, summary: Wide, logits: Floats | None) -> Row:
         winner = int(summary[:, 0].argmax())  # of equal ones the lowest rank, so the lowest id
         token, logit = int(summary[winner, 1]), float(summary[winner, 0])
     else:
-        token = draw(logits, _settings(plan, n))
-        logit = float(logits[token])
+        row = np.concatenate(logits)
+        token = draw(row, _settings(plan, n))
+        logit = float(row[token])
     if plan.logprobs[n] < 0:
         return token, 0.0, np.zeros(0, np.int32), np.zeros(0, np.float32)
     total = float(np.logaddexp.reduce(summary[:, 2]))

@@ -11,7 +11,8 @@ Ids = NDArray[np.int64]
 
 MASK = (1 << 64) - 1
 GAMMA = 0x9E3779B97F4A7C15
-CANDIDATES = (256, 4096)  # how many of the most likely ids are sorted before a whole row is
+RUN = 512  # weights summed at a time
+CANDIDATES = (256, 4096, 32768)  # how many of the most likely ids are sorted before a whole row is
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,25 @@ def top(row: NDArray[np.floating], count: int) -> Ids:
 
 def draw(logits: Floats, settings: Settings) -> int:
     """One id: temperature, top-k, top-p over what that leaves, then the inverse of the distribution in the order of ids."""
-    scaled = (logits.astype(np.float64) - float(logits.max())) / settings.temperature
+    scaled = logits.astype(np.float64)
+    scaled -= scaled.max()
+    scaled /= settings.temperature
     kept = _kept(scaled, settings)
     weights = np.exp(scaled if kept is None else scaled[kept])
-    reached = np.cumsum(weights)
-    index = int(np.searchsorted(reached, uniform(settings.seed, settings.position) * reached[-1], side="right"))
-    index = min(index, int(np.flatnonzero(weights)[-1]))  # a product rounded up to the total
+    index = _reach(weights, uniform(settings.seed, settings.position))
     return index if kept is None else int(kept[index])
+
+
+def _reach(weights: Wide, part: float) -> int:
+    """The first index up to which there is more than `part` of the weights' sum; sums runs first, for rows are long."""
+    runs = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), RUN)))
+    target = part * runs[-1]
+    run = int(np.searchsorted(runs, target, side="right"))
+    before = runs[run - 1] if run else 0.0
+    inside = weights[run * RUN : (run + 1) * RUN]
+    index = run * RUN + int(np.searchsorted(np.cumsum(inside), target - before, side="right"))
+    # Where rounding carries it past the last weight, or onto one that is 0, the last before it is meant.
+    return index if index < len(weights) and weights[index] > 0 else int(np.flatnonzero(weights[:index])[-1])
 
 
 def _kept(scaled: Wide, settings: Settings) -> Ids | None:
