@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
+
+import httpx
 
 from tests.e2e.serving import OSSIA, free_port
 from workers.model.layout import Layout
@@ -77,20 +80,20 @@ class GatewayProcess:
         self.url = f"http://127.0.0.1:{free_port()}"
 
     def __enter__(self) -> Self:
-        import httpx
-
-        port = self.url.rpartition(":")[2]
-        self._errors = (self._folder / "gateway.stderr").open("w")
-        command = [str(OSSIA), "gateway", f"--fleet=static:{self._engine}", f"--port={port}"]
-        self._process = subprocess.Popen(command, stdout=self._errors, stderr=self._errors, text=True)
-        with httpx.Client(base_url=self.url, transport=httpx.HTTPTransport(retries=8)) as client:
+        file = self._folder / "gateway.stderr"
+        self._errors = file.open("w")
+        command = [str(OSSIA), "gateway", f"--fleet=static:{self._engine}", f"--port={self.url.rpartition(':')[2]}"]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline(), file.read_text()  # it says where it listens
+        with httpx.Client(base_url=self.url) as client:
             while client.get("/ready").status_code != 200:
-                assert self._process.poll() is None, (self._folder / "gateway.stderr").read_text()
+                time.sleep(0.05)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._process.terminate()
-        self._process.wait(30)
+        self._process.communicate(timeout=30)
         self._errors.close()
 
 
