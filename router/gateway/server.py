@@ -58,7 +58,9 @@ def run(config: GatewayConfig) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises UserError."""
+    """A listening socket, of TCP by number: only then does asyncio switch Nagle's algorithm off, which holds back 40 ms what
+    follows a status line. Raises UserError.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         bound = socket.socket(family, kind, protocol)

@@ -6,6 +6,7 @@ from typing import Any, cast
 from prometheus_client.parser import text_string_to_metric_families
 
 from ossia.v1 import engine_pb2, fleet_pb2
+from router.gateway.api import Settings
 from router.gateway.health import Target
 from router.gateway.targets import targets
 from router.router import Router
@@ -29,6 +30,16 @@ async def test_models(start: Any) -> None:
     gateway = await start(ScriptedEngine())
     assert [model.id async for model in gateway.client.models.list()] == [MODEL, "someone/tiny"]
     assert (await gateway.client.models.retrieve("someone/tiny")).owned_by == "ossia"
+
+
+async def test_names_given_replace_the_engines(start: Any) -> None:
+    gateway = await start(ScriptedEngine(answer("x")), Settings(served_model_names=("mine", "also/mine")))
+    assert [model.id async for model in gateway.client.models.list()] == ["mine", "also/mine"]
+    for name, status in (("mine", 200), ("also/mine", 200), (MODEL, 404)):
+        assert (await gateway.http.get(f"/v1/models/{name}")).status_code == status
+        asked = await gateway.http.post("/v1/completions", json={"model": name, "prompt": "x"})
+        assert asked.status_code == status
+    assert asked.json()["error"]["code"] == "model_not_found"
 
 
 async def test_metrics_count_what_passed(start: Any) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -103,6 +104,24 @@ async def _stream(client: openai.AsyncOpenAI, engine: FakeEngine) -> Any:
     first = await anext(stream)
     assert first.model_dump()["choices"][0]["token_ids"] == [100]
     return stream
+
+
+async def test_what_follows_the_status_line_is_not_held_back() -> None:
+    accepted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0)
+        writer.close()
+
+    bound = listen("127.0.0.1", 0)
+    async with await asyncio.start_server(note, sock=bound):
+        _, writer = await asyncio.open_connection(*bound.getsockname())
+        assert await accepted
+        writer.close()
+
+
+def test_it_listens_on_loopback_unless_told_otherwise() -> None:
+    assert GatewayConfig(fleet="static:127.0.0.1:1").host == "127.0.0.1"
 
 
 def test_a_port_in_use_is_the_users_error() -> None:
