@@ -11,7 +11,7 @@ class AttentionStep(Protocol):
     """A kernel, prepared for one step."""
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, sinks: Tensor, window: int | None) -> Tensor:
-        """Attends query [tokens, heads, head_dim] over one layer's cache [blocks, block_size, kv_heads, head_dim].
+        """Attends query [tokens, heads, head_dim] over one layer's cache [kv_heads, blocks, block_size, head_dim].
 
         Position p sees the positions up to p, with `window` only the last `window` of them; sinks [heads] are the logits of
         a column that takes part in the softmax and has no value. Returns [tokens, heads, head_dim].

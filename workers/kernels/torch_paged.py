@@ -23,7 +23,7 @@ TILE = 1 << 24  # scores, or gathered key elements, in one tile
 class Tile:
     rows: Tensor  # [S, n] the tokens that ask
     blocks: Tensor  # [S, b] the blocks they see
-    hidden: Tensor  # [S, 1, 1, n, b * block_size] True where a query must not see a key
+    hidden: Tensor  # [S, 1, n, b * block_size] True where a query must not see a key
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class TorchPaged:
         first_keys = np.array([span.first_block * self.block_size for span in spans])
         keys = first_keys[:, None] + np.arange(blocks.shape[1] * self.block_size)
         hidden = _hidden(plan.positions[rows], keys, window)
-        return Tile(*(torch.from_numpy(array).to(device) for array in (rows, blocks, hidden[:, None, None])))
+        return Tile(*(torch.from_numpy(array).to(device) for array in (rows, blocks, hidden[:, None])))
 
 
 def _hidden(queries: NDArray[np.int32], keys: NDArray[np.int64], window: int | None) -> NDArray[np.bool_]:
@@ -109,24 +109,22 @@ class TorchPagedStep:
 
 
 def _gather(cache: Tensor, tile: Tile) -> Tensor:
-    """[S, kv_heads, keys, head_dim] in float32."""
-    sequences, blocks = tile.blocks.shape
-    _, size, heads, dim = cache.shape
-    found = cache.index_select(0, tile.blocks.flatten()).view(sequences, blocks * size, heads, dim)
-    return found.transpose(1, 2).float()
+    """[kv_heads, S, keys, head_dim] in float32."""
+    heads, _, _, dim = cache.shape
+    return cache.index_select(1, tile.blocks.flatten()).view(heads, len(tile.blocks), -1, dim).float()
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, sinks: Tensor, hidden: Tensor) -> Tensor:
-    """query [S, n, heads, d] over keys and values [S, kv_heads, L, d] in float32; returns [S, n, heads, d]."""
+    """query [S, n, heads, d] over keys and values [kv_heads, S, L, d] in float32; returns [S, n, heads, d]."""
     sequences, queries, heads, dim = query.shape
-    kv_heads, length = keys.shape[1:3]
-    grouped = query.float().view(sequences, queries, kv_heads, heads // kv_heads, dim).permute(0, 2, 3, 1, 4)
-    folded = grouped.reshape(sequences, kv_heads, -1, dim)  # [S, kv_heads, group * n, d]
+    kv_heads, _, length, _ = keys.shape
+    grouped = query.float().view(sequences, queries, kv_heads, heads // kv_heads, dim).permute(2, 0, 3, 1, 4)
+    folded = grouped.reshape(kv_heads, sequences, -1, dim)  # [kv_heads, S, group * n, d]
     scores = torch.matmul(folded, keys.transpose(2, 3)).mul_(dim**-0.5)
-    scores = scores.view(sequences, kv_heads, -1, queries, length).masked_fill_(hidden, -torch.inf)
-    sink = sinks.float().view(kv_heads, -1, 1, 1)
+    scores = scores.view(kv_heads, sequences, -1, queries, length).masked_fill_(hidden, -torch.inf)
+    sink = sinks.float().view(kv_heads, 1, -1, 1, 1)
     top = torch.maximum(scores.amax(-1, keepdim=True), sink)
     weights = scores.sub_(top).exp_()
     total = weights.sum(-1, keepdim=True) + torch.exp(sink - top)
-    mixed = torch.matmul(weights.view(sequences, kv_heads, -1, length), values).view(*weights.shape[:-1], dim) / total
-    return mixed.permute(0, 3, 1, 2, 4).reshape(sequences, queries, heads, dim)
+    mixed = torch.matmul(weights.view(kv_heads, sequences, -1, length), values).view(*weights.shape[:-1], dim) / total
+    return mixed.permute(1, 3, 0, 2, 4).reshape(sequences, queries, heads, dim)

@@ -13,11 +13,14 @@ def block_bytes(shard: Shard, block_size: int, dtype: torch.dtype) -> int:
 
 
 class Cache:
-    """Keys and values of each layer, [blocks, block_size, kv_heads, head_dim]."""
+    """Keys and values of each layer, [kv_heads, blocks, block_size, head_dim].
+
+    Heads come first so that what is gathered by blocks is one matrix a head, which products take as it is.
+    """
 
     def __init__(self, shard: Shard, blocks: int, block_size: int, dtype: torch.dtype, device: torch.device) -> None:
         self.blocks = blocks
-        shape = (blocks, block_size, len(shard.kv_heads), shard.config.head_dim)
+        shape = (len(shard.kv_heads), blocks, block_size, shard.config.head_dim)
 
         # Zeros, since a masked slot still enters a product, and old memory may hold NaN.
         def empty() -> Tensor:

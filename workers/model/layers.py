@@ -84,8 +84,8 @@ class Attention:
     ) -> Tensor:
         heads = (len(x), -1, self.head_dim)
         keys, values = cache
-        keys.flatten(0, 1).index_copy_(0, batch.slots, rotate(self.key(x).view(heads), *angles))
-        values.flatten(0, 1).index_copy_(0, batch.slots, self.value(x).view(heads))
+        keys.flatten(1, 2).index_copy_(1, batch.slots, rotate(self.key(x).view(heads), *angles).transpose(0, 1))
+        values.flatten(1, 2).index_copy_(1, batch.slots, self.value(x).view(heads).transpose(0, 1))
         query = rotate(self.query(x).view(heads), *angles)
         mixed = kernel.attend(query, keys, values, self.sinks, self.window)
         return self.out(mixed.flatten(1))

@@ -43,7 +43,7 @@ def test_any_batch(lengths: list[tuple[int, int]], window: int | None, tile: int
     requests = [Request([0] * (cached + new), cached=cached) for cached, new in lengths]
     allocate(requests, 1, BLOCK, 128)
     batch = Batch.of(plan_of(requests, [new for _, new in lengths], BLOCK), CPU)
-    cache = torch.full((2, 128, BLOCK, KV_HEADS, DIM), 1e9)  # what a masked slot must not let through
+    cache = torch.full((2, KV_HEADS, 128, BLOCK, DIM), 1e9)  # what a masked slot must not let through
     query = torch.randn(len(batch.tokens), HEADS, DIM, generator=generator)
     sinks = torch.randn(HEADS, generator=generator)
     expected = []
@@ -53,7 +53,7 @@ def test_any_batch(lengths: list[tuple[int, int]], window: int | None, tile: int
         keys, values = torch.randn(2, len(request.prompt), KV_HEADS, DIM, generator=generator)
         at = torch.arange(len(request.prompt))
         slots = torch.tensor(request.blocks)[at // BLOCK] * BLOCK + at % BLOCK
-        cache[0].flatten(0, 1)[slots], cache[1].flatten(0, 1)[slots] = keys, values
+        cache.flatten(2, 3)[:, :, slots] = torch.stack([keys, values]).transpose(1, 2)
         expected.append(written_out(query[start:stop], keys, values, sinks, window))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch_paged, "TILE", tile)

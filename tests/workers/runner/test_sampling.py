@@ -46,6 +46,15 @@ def test_long_rows_need_no_full_sort(seed: int, top_p: float, temperature: float
     assert token == kept[int(np.searchsorted(np.cumsum(weights), uniform(seed, 0) * weights.sum(), side="right"))]
 
 
+@pytest.mark.parametrize("length", [511, 512, 513, 9000])
+def test_long_rows_are_summed_in_runs(length: int) -> None:
+    row = np.random.default_rng(length).normal(0, 2, length).astype(np.float32)
+    reached = np.cumsum(np.exp(row.astype(np.float64) - row.max()))
+    for seed in range(50):
+        expected = int(np.searchsorted(reached, uniform(seed, 0) * reached[-1], side="right"))
+        assert draw(row, Settings(1.0, 1.0, 0, seed, 0)) == expected
+
+
 @given(rows, st.integers(0, 70))
 def test_top_breaks_ties_by_id(row: np.ndarray, count: int) -> None:
     assert top(row, count).tolist() == sorted(range(len(row)), key=lambda i: (-row[i], i))[:count]
