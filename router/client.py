@@ -26,12 +26,11 @@ from ossia.v1.engine_pb2_grpc import EngineStub
 from router.deltas import ended
 from router.engine import EngineError
 from router.mailbox import Mailbox
-from router.pulse import Pulse
+from router.watchdog import Watchdog
 
 WINDOW = 256  # tokens that an engine may send ahead of the consumer
 MAX_GAPS = 3  # resubmissions of one request after lost tokens
 LOAD_MS = 500  # between loads that the engine tells while no frame does
-LATE = 0.1  # a timer later than this part of the stall's floor means that this process slept, not the engine
 
 
 @dataclass(eq=False)
@@ -50,7 +49,9 @@ class _Request:
 
 class EngineClient:
     """An `Engine` at host:port. When its stream breaks (`LOST`) or its steps stand still (`STALLED`), every request on it
-    raises EngineError UNAVAILABLE with that reason once its consumer has taken what had arrived, and `on_trouble` is called.
+    raises EngineError UNAVAILABLE with that reason once its consumer has taken what had arrived.
+
+    `on_trouble` is called at once with every UNAVAILABLE: these two, lost tokens (`GAP`) and the engine's own.
     """
 
     def __init__(
@@ -69,8 +70,7 @@ class EngineClient:
         self._stub = EngineStub(self._channel)
         self._stall_floor_s = stall_floor_s
         self._on_trouble = on_trouble
-        self._pulse = Pulse(stall_floor_s)
-        self._timer: asyncio.TimerHandle | None = None
+        self._watchdog = Watchdog(stall_floor_s, self._busy, self._stall)
         self._rids = count(1)
         self._live: dict[int, _Request] = {}
         self._outgoing = ClientFrame()
@@ -84,7 +84,8 @@ class EngineClient:
 
     async def close(self) -> None:
         """Ends the session and, with it, every request on the engine."""
-        self._lose("this end closed the session")
+        if not self.lost:
+            self._end("this end closed the session")
         for task in self._tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -124,8 +125,7 @@ class EngineClient:
 
     def _submit(self, request: _Request) -> None:
         """Puts the request to the engine, under a new rid, from the tokens that it has had so far."""
-        if not any(other.due for other in self._live.values()):
-            self._pulse.restart()
+        self._watchdog.expect()
         output, submit = request.mailbox.output, request.submit
         submit.rid = next(self._rids)
         submit.credit_tokens = WINDOW
@@ -136,19 +136,16 @@ class EngineClient:
         self._live[submit.rid] = request
         self._outgoing.submits.append(submit)
         self._unsent.set()
-        self._arm()
 
     def _consume(self, request: _Request, tokens: int) -> None:
         request.consumed += tokens
         if request.consumed < WINDOW // 2 or request.submit.rid not in self._live:
             return
-        if not any(other.due for other in self._live.values()):
-            self._pulse.restart()
+        self._watchdog.expect()
         self._outgoing.credits.append(Credit(rid=request.submit.rid, tokens=request.consumed))
         request.granted += request.consumed
         request.consumed = 0
         self._unsent.set()
-        self._arm()
 
     def _drop(self, request: _Request) -> None:
         if self._live.pop(request.submit.rid, None) is not None:
@@ -185,7 +182,7 @@ class EngineClient:
     def _receive(self, frame: EngineFrame) -> None:
         if frame.HasField("load"):
             self.load.CopyFrom(frame.load)
-        self._pulse.beat(frame.step, delivered=bool(frame.deltas))
+        self._watchdog.beat(frame.step, delivered=bool(frame.deltas))
         for delta in frame.deltas:
             if request := self._live.get(delta.rid):
                 self._deliver(request, delta)
@@ -193,7 +190,7 @@ class EngineClient:
     def _deliver(self, request: _Request, delta: Delta) -> None:
         if delta.HasField("error"):
             del self._live[delta.rid]
-            request.mailbox.fail(EngineError.from_status(delta.error))
+            self._fail(request, EngineError.from_status(delta.error))
         elif not request.mailbox.put(delta):
             self._recover(request)
         elif ended(delta):
@@ -205,44 +202,39 @@ class EngineClient:
         request.gaps += 1
         if request.gaps > MAX_GAPS:
             message = f"{self.address} skipped tokens {request.gaps} times"
-            request.mailbox.fail(EngineError(grpc.StatusCode.UNAVAILABLE, message, reason="GAP"))
+            self._fail(request, EngineError(grpc.StatusCode.UNAVAILABLE, message, reason="GAP"))
         else:
             self._submit(request)
 
     # ------------------------------------------------------------ trouble
 
-    def _arm(self) -> None:
-        if self._timer is None and not self.lost:
-            loop = asyncio.get_running_loop()
-            due = self._pulse.due
-            self._timer = loop.call_at(due, self._check, due)
+    def _busy(self) -> bool:
+        """The engine has something to do."""
+        return any(request.due for request in self._live.values())
 
-    def _check(self, planned: float) -> None:
-        """The engine should have stepped by now. The loop's clock and the pulse's are both time.monotonic."""
-        self._timer = None
-        now = asyncio.get_running_loop().time()
-        if now - planned > LATE * self._stall_floor_s:
-            self._pulse.restart()
-        if not any(request.due for request in self._live.values()):
-            return
-        if self._pulse.due > now:
-            self._arm()
-            return
+    def _stall(self) -> None:
         error = EngineError(grpc.StatusCode.UNAVAILABLE, f"{self.address} has work and does not step", reason="STALLED")
         for request in list(self._live.values()):
             self._drop(request)
             request.mailbox.fail(error)
         self._on_trouble(error)
 
+    def _fail(self, request: _Request, error: EngineError) -> None:
+        request.mailbox.fail(error)
+        if error.code is grpc.StatusCode.UNAVAILABLE:
+            self._on_trouble(error)
+
     def _lose(self, why: str) -> None:
-        if self.lost:
-            return
+        if not self.lost:
+            self._on_trouble(self._end(why))
+
+    def _end(self, why: str) -> EngineError:
+        """Fails whatever runs; returns what it fails with."""
         self.lost = True
         self._unsent.set()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._watchdog.close()
         error = EngineError(grpc.StatusCode.UNAVAILABLE, f"{self.address}: {why}", reason="LOST")
         for request in self._live.values():
             request.mailbox.fail(error)
         self._live.clear()
-        self._on_trouble(error)
+        return error

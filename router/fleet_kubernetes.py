@@ -12,6 +12,7 @@ from kubernetes_asyncio import client, config, watch
 from ossia.common.errors import UserError
 from ossia.v1.fleet_pb2 import REPLICA_STATE_READY, FleetState, Replica
 from router.backoff import Backoff
+from router.outage import Outage
 
 logger = logging.getLogger(__name__)
 WATCH_S = 240  # the server ends a watch after this; the list that follows mends whatever was missed
@@ -35,14 +36,15 @@ class KubernetesFleet:
             raise UserError(f"--fleet kubernetes: not in a cluster, and there is no {self._kubeconfig}; set KUBECONFIG")
 
     async def watch(self) -> AsyncGenerator[FleetState, None]:
-        backoff = Backoff()
+        backoff, outage = Backoff(), Outage(logger, f"the watch on the endpoints of {self._service}")
         while True:
             try:
                 async for slices in self._slices():
                     backoff.reset()
+                    outage.ends()
                     yield self._state(slices)
             except (client.ApiException, config.ConfigException, aiohttp.ClientError, TimeoutError, OSError) as error:
-                logger.warning("cannot watch the endpoints of %s: %s", self._service, error)
+                outage.begins(str(error))
             await asyncio.sleep(backoff.next_s())
 
     async def _slices(self) -> AsyncIterator[Iterable[client.V1EndpointSlice]]:
@@ -73,7 +75,9 @@ class KubernetesFleet:
     async def _configuration(self) -> tuple[client.Configuration, str]:
         configuration = client.Configuration()
         if self._inside:
-            config.load_incluster_config(client_configuration=configuration)
+            config.load_incluster_config(
+                configuration, token_filename=str(ACCOUNT / "token"), cert_filename=str(ACCOUNT / "ca.crt")
+            )
             return configuration, self._namespace or (ACCOUNT / "namespace").read_text().strip()
         await config.load_kube_config(self._kubeconfig, client_configuration=configuration)
         _, current = config.list_kube_config_contexts(self._kubeconfig)

@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from router.policy import Outstanding
+
 STATES = ("connecting", "ready", "ejected")
 TTFT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 INTER_TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10)
@@ -30,11 +32,14 @@ class RouterMetrics:
             "ossia_router_replica_outstanding_tokens", "Outstanding tokens at the replica.", ["replica"], registry=registry
         )
 
-    def replica(self, name: str, state: str, outstanding: int) -> None:
-        """Shows one replica: its state, one of STATES, and its outstanding tokens."""
+    def follow(self, name: str, state: str, outstanding: Outstanding) -> None:
+        """Shows one replica from now on: its state, one of STATES, and what it owes whenever Prometheus asks."""
+        self.state(name, state)
+        self._in_flight.labels(name).set_function(lambda: outstanding.tokens)
+
+    def state(self, name: str, state: str) -> None:
         for each in STATES:
             self._state.labels(name, each).set(each == state)
-        self._in_flight.labels(name).set(outstanding)
 
     def forget(self, name: str) -> None:
         """The replica left the fleet."""

@@ -18,6 +18,7 @@ class Queue:
         self._changed = changed
         self._waiting: dict[asyncio.Future[None], tuple[bool, int, int]] = {}  # in the order of arrival
         self._arrivals = 0
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -25,8 +26,10 @@ class Queue:
     async def wait(self, wait_s: float, *, priority: int, resumed: bool) -> None:
         """Returns when a replica may take the request.
 
-        Raises EngineError RESOURCE_EXHAUSTED (QUEUE_FULL) at once, UNAVAILABLE (NO_REPLICA) after `wait_s` seconds.
+        Raises EngineError RESOURCE_EXHAUSTED (QUEUE_FULL) at once, UNAVAILABLE after `wait_s` seconds (NO_REPLICA) or once
+        the queue is closed (STOPPING).
         """
+        self._check_open()
         if not resumed and len(self._waiting) >= self._bound:
             message = f"no replica is ready and {self._bound} requests wait already"
             raise EngineError(grpc.StatusCode.RESOURCE_EXHAUSTED, message, reason="QUEUE_FULL", retry_after_s=RETRY_AFTER_S)
@@ -43,6 +46,7 @@ class Queue:
         finally:
             self._waiting.pop(turn, None)
             self._changed(len(self._waiting))
+        self._check_open()
 
     def wake(self) -> None:
         """A replica became ready: everyone goes, those that lost a replica first, then by priority, then by arrival."""
@@ -50,3 +54,12 @@ class Queue:
             if not turn.done():
                 turn.set_result(None)
         self._waiting.clear()
+
+    def close(self) -> None:
+        """Nobody waits any more, now or later."""
+        self._closed = True
+        self.wake()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError(grpc.StatusCode.UNAVAILABLE, "this router is stopping", reason="STOPPING", retry_after_s=1)

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 from enum import Enum
 
 import grpc
@@ -13,10 +13,12 @@ from ossia.v1.engine_pb2 import Delta, DescribeResponse, Load, Sampling, Submit
 from router.backoff import Backoff
 from router.client import EngineClient
 from router.engine import EngineError
+from router.outage import Outage
 from router.policy import Outstanding
 
 logger = logging.getLogger(__name__)
-PROBE = Submit(prompt=[0], sampling=Sampling(temperature=0, max_tokens=1, seed=0))
+STEADY_S = 10.0  # READY for so long, a replica is tried again soon after its next trouble
+PROBE = Submit(request_id="probe", prompt=[0], sampling=Sampling(temperature=0, max_tokens=1, seed=0))
 
 
 class State(Enum):
@@ -42,6 +44,7 @@ class Replica:
         self._backoff = Backoff()
         self._trouble = asyncio.Event()
         self._suspect = False
+        self._outage = Outage(logger, f"replica {self.name}")
         self._task = asyncio.create_task(self._supervise())
 
     @property
@@ -59,27 +62,19 @@ class Replica:
         await asyncio.wait([self._task])
         self._set(State.CONNECTING)
 
-    async def generate(self, submit: Submit) -> AsyncGenerator[Delta, None]:
-        """As Engine.generate."""
+    def generate(self, submit: Submit) -> AsyncGenerator[Delta, None]:
+        """As Engine.generate; raises EngineError at once where there is no session."""
         if self._client is None:
             raise EngineError(grpc.StatusCode.UNAVAILABLE, f"{self.name} is not connected", reason="LOST")
-        try:
-            async with aclosing(self._client.generate(submit)) as deltas:
-                async for delta in deltas:
-                    yield delta
-            self._backoff.reset()
-        except EngineError as error:
-            if error.code is grpc.StatusCode.UNAVAILABLE:
-                self._eject(error)
-            raise
+        return self._client.generate(submit)
 
     def _eject(self, error: EngineError) -> None:
         """Takes no more requests until it has proved itself; those that run on it stay."""
-        self._suspect |= error.reason != "LOST"  # a new session to a process that has generated a token is proof enough
+        self._suspect = True
         self._trouble.set()
         if self.state is State.READY:
             self._set(State.EJECTED)
-            logger.warning("replica %s is left alone: %s", self.name, error.message)
+        self._outage.begins(error.message)
 
     def _set(self, state: State) -> None:
         if state is not self.state:
@@ -88,19 +83,26 @@ class Replica:
 
     async def _supervise(self) -> None:
         while True:
-            client = EngineClient(self.entry.address, self._token, stall_floor_s=self._stall_floor_s, on_trouble=self._eject)
             try:
-                await client.start()
-                self._client = client
-                self.card = client.card
-                await self._attend(client)
+                await self._connect()
             except EngineError as error:
-                logger.info("replica %s: %s", self.name, error.message)
-            finally:
-                self._client = None
-                self._set(State.CONNECTING)
-                await client.close()
+                self._outage.begins(error.message)
+            except Exception:
+                logger.exception("a session to replica %s ended by our own fault; dialling again", self.name)
             await asyncio.sleep(self._backoff.next_s())
+
+    async def _connect(self) -> None:
+        """One session, from its beginning to its end."""
+        client = EngineClient(self.entry.address, self._token, stall_floor_s=self._stall_floor_s, on_trouble=self._eject)
+        try:
+            await client.start()
+            self._client = client
+            self.card = client.card
+            await self._attend(client)
+        finally:
+            self._client = None
+            self._set(State.CONNECTING)
+            await client.close()
 
     async def _attend(self, client: EngineClient) -> None:
         """Serves while the session lasts, then raises EngineError."""
@@ -110,16 +112,26 @@ class Replica:
             await self._prove(client)
             self._trouble.clear()
             if not client.lost:
-                self._set(State.READY)
-                await self._trouble.wait()
+                await self._serve(client)
         raise EngineError(grpc.StatusCode.UNAVAILABLE, "its session ended")
 
     async def _prove(self, client: EngineClient) -> None:
         """Returns when a suspect has generated a token, or is lost."""
         while self._suspect and not client.lost:
-            await asyncio.sleep(self._backoff.next_s())
             try:
                 async for _ in client.generate(PROBE):
                     self._suspect = False
             except EngineError as error:
-                logger.info("replica %s does not generate yet: %s", self.name, error.message)
+                self._outage.begins(error.message)
+                await asyncio.sleep(self._backoff.next_s())
+
+    async def _serve(self, client: EngineClient) -> None:
+        """Returns when there is trouble, after a pause that grows while trouble follows trouble."""
+        self._outage.ends()
+        self._set(State.READY)
+        since = time.monotonic()
+        await self._trouble.wait()
+        if time.monotonic() - since > STEADY_S:
+            self._backoff.reset()
+        if not client.lost:
+            await asyncio.sleep(self._backoff.next_s())

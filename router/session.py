@@ -1,6 +1,7 @@
 """The far side of a Session, in front of any Engine: runs one client's requests and gathers their deltas into frames."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from ossia.v1.engine_pb2 import FINISH_REASON_CANCELLED, ClientFrame, Delta, Eng
 from router.deltas import cut, ended
 from router.engine import Engine, EngineError
 
+logger = logging.getLogger(__name__)
 BEAT_S = 1.0  # a frame at least so often while requests live, so that the client sees the step counter move
 
 
@@ -128,9 +130,16 @@ class Session:
                     self._look(request)
                     await request.sent.wait()
         except EngineError as error:
-            if self._live.pop(request.submit.rid, None) is request:  # else it is cancelled, and nobody listens
-                self._last.append(Delta(rid=request.submit.rid, first_index=request.length, error=error.status()))
-                self._wake.set()
+            self._fail(request, error)
+        except Exception:
+            logger.exception("a request failed by our own fault", extra={"request_id": request.submit.request_id})
+            self._fail(request, EngineError(grpc.StatusCode.INTERNAL, "this router failed", reason="BUG"))
+
+    def _fail(self, request: _Request, error: EngineError) -> None:
+        if self._live.get(request.submit.rid) is request:  # else it is cancelled, and nobody listens
+            del self._live[request.submit.rid]
+            self._last.append(Delta(rid=request.submit.rid, first_index=request.length, error=error.status()))
+            self._wake.set()
 
     def _cancel(self, rid: int) -> None:
         request = self._live.pop(rid, None)

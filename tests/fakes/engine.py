@@ -93,6 +93,7 @@ class FakeEngine(engine_pb2_grpc.EngineServicer):
         self.refusal: status_pb2.Status | None = None  # answers every Submit with this
         self.mangle: Callable[[engine_pb2.Delta], list[engine_pb2.Delta]] = lambda delta: [delta]  # on its way out
         self.stalled = False
+        self.closed = False  # to sessions: each is aborted at once, Describe answers all the same
         # What a test may look at:
         self.submits: list[engine_pb2.Submit] = []
         self.cancels: list[int] = []
@@ -200,6 +201,11 @@ class FakeEngine(engine_pb2_grpc.EngineServicer):
         return sum(len(session.running) for session in self._sessions)
 
     @property
+    def asked(self) -> list[engine_pb2.Submit]:
+        """The submits that are no router's probes."""
+        return [submit for submit in self.submits if submit.request_id != "probe"]
+
+    @property
     def sessions(self) -> int:
         return len(self._sessions)
 
@@ -218,7 +224,9 @@ class FakeEngine(engine_pb2_grpc.EngineServicer):
     async def Session(
         self, request_iterator: AsyncIterator[engine_pb2.ClientFrame], context: aio.ServicerContext
     ) -> AsyncIterator[engine_pb2.EngineFrame]:
-        session = _Session()
+        session = _Session(broken=self.closed)
+        if self.closed:
+            session.due.set()
         self._sessions.append(session)
         self._notify()
         reader = asyncio.create_task(self._read(session, request_iterator))

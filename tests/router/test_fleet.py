@@ -1,6 +1,7 @@
 """The three fleet sources, each against the real thing's protocol, and the `--fleet` argument."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -89,6 +90,22 @@ async def test_controller_is_dialled_again() -> None:
         again.states.put_nowait(state(5, 1, "c"))
         await again.start(int(address.rpartition(":")[2]))
         assert addresses(await waiting) == {"c": "127.0.0.1:1"}
+        await again.server.stop(0)
+
+
+async def test_a_lost_controller_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "router")
+    controller = FakeController()
+    address = await controller.start()
+    await controller.server.stop(0)
+    async with aclosing(ControllerFleet(address, None).watch()) as states:
+        waiting = asyncio.create_task(following(states))
+        await asyncio.sleep(0.6)  # a few attempts
+        again = FakeController()
+        again.states.put_nowait(state(1, 1, "a"))
+        await again.start(int(address.rpartition(":")[2]))
+        await waiting
+        assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
         await again.server.stop(0)
 
 

@@ -24,6 +24,7 @@ from ossia.common.errors import UserError
 from ossia.v1 import engine_pb2_grpc
 from ossia.v1.engine_pb2 import (
     FINISH_REASON_CANCELLED,
+    FINISH_REASON_LENGTH,
     Cancel,
     ClientFrame,
     Credit,
@@ -217,6 +218,29 @@ async def test_nothing_follows_a_cancel() -> None:
             if any(delta.HasField("finish") for delta in deltas):
                 break
     assert deltas[-1].finish == FINISH_REASON_CANCELLED
+    reader.cancel()
+
+
+async def test_our_own_failure_ends_the_request_alone() -> None:
+    async def broken(submit: Submit) -> AsyncGenerator[Delta, None]:
+        if submit.rid == 5:
+            raise ZeroDivisionError
+        yield Delta(tokens=[1], finish=FINISH_REASON_LENGTH)
+
+    async def frames() -> AsyncIterator[ClientFrame]:
+        yield ClientFrame(submits=[submit(rid=5), submit(rid=6)])
+        await asyncio.Event().wait()
+
+    session = Session(SimpleNamespace(generate=broken))
+    reader = asyncio.create_task(session.read(frames()))
+    ends: dict[int, Delta] = {}
+    async with asyncio.timeout(5):
+        async for frame in session.frames():
+            ends.update({delta.rid: delta for delta in frame.deltas})
+            if len(ends) == 2:
+                break
+    assert EngineError.from_status(ends[5].error).code is grpc.StatusCode.INTERNAL
+    assert ends[6].finish == FINISH_REASON_LENGTH
     reader.cancel()
 
 
