@@ -11,7 +11,6 @@ import sys
 from collections.abc import Coroutine
 from concurrent import futures
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -194,8 +193,6 @@ def _card(spec: ShardSpec, limits: Limits, kernels: dict[str, str], ranks: list[
         max_context=limits.context,
         vocab_size=limits.vocab_size,
         stop_token_ids=sorted(limits.stop_token_ids),
-        kv_tokens_total=limits.kv_tokens,
-        block_size=limits.block_size,
         dtype=spec.runner.dtype,
         layout=engine_pb2.Layout(ranks=layout.ranks, experts=layout.experts),
         kernels=kernels,
@@ -203,7 +200,6 @@ def _card(spec: ShardSpec, limits: Limits, kernels: dict[str, str], ranks: list[
             engine_pb2.Rank(rank=info.rank, pid=info.pid, node=info.node, metrics_address=info.metrics_address)
             for info in ranks
         ],
-        version=version("ossia"),
     )
 
 

@@ -286,8 +286,6 @@ class FakeEngine(engine_pb2_grpc.EngineServicer):
             max_context=8192,
             vocab_size=VOCABULARY,
             stop_token_ids=[STOP_TOKEN],
-            kv_tokens_total=1 << 16,
-            block_size=16,
             dtype="float32",
             layout=engine_pb2.Layout(ranks=1, experts="ep"),
             ranks=[engine_pb2.Rank(rank=0, pid=1, node="fake", metrics_address="127.0.0.1:1")],

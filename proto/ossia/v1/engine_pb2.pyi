@@ -29,22 +29,28 @@ class _FinishReason:
 class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
+    """Never sent."""
     FINISH_REASON_STOP: _FinishReason.ValueType  # 1
     """A stop token was generated."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
     """max_tokens or the context's end was reached."""
     FINISH_REASON_CANCELLED: _FinishReason.ValueType  # 3
+    """The client cancelled it."""
     FINISH_REASON_DEADLINE: _FinishReason.ValueType  # 4
+    """deadline_unix_ms passed, while it ran or while it waited."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper): ...
 
 FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
+"""Never sent."""
 FINISH_REASON_STOP: FinishReason.ValueType  # 1
 """A stop token was generated."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 """max_tokens or the context's end was reached."""
 FINISH_REASON_CANCELLED: FinishReason.ValueType  # 3
+"""The client cancelled it."""
 FINISH_REASON_DEADLINE: FinishReason.ValueType  # 4
+"""deadline_unix_ms passed, while it ran or while it waited."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
@@ -57,11 +63,17 @@ class ClientFrame(_message.Message):
     CANCELS_FIELD_NUMBER: _builtins.int
     CREDITS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def submits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Submit]: ...
+    def submits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Submit]:
+        """Taken in this order: submits, cancels, credits."""
+
     @_builtins.property
-    def cancels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cancel]: ...
+    def cancels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cancel]:
+        """Of requests submitted on this session."""
+
     @_builtins.property
-    def credits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Credit]: ...
+    def credits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Credit]:
+        """Of requests submitted on this session."""
+
     def __init__(
         self,
         *,
@@ -112,7 +124,9 @@ class Submit(_message.Message):
         """Token ids of the prompt, at least one."""
 
     @_builtins.property
-    def sampling(self) -> Global___Sampling: ...
+    def sampling(self) -> Global___Sampling:
+        """How each token is chosen. Absent: every default."""
+
     @_builtins.property
     def resume(self) -> Global___Resume:
         """Tokens already delivered to the client before this submission, when it continues a broken one. They count as output:
@@ -266,6 +280,7 @@ class Credit(_message.Message):
     RID_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     rid: _builtins.int
+    """The request that it is for. Unknown rids are ignored."""
     tokens: _builtins.int
     """Output tokens the engine may send in addition to what it may send already."""
     def __init__(
@@ -297,9 +312,13 @@ class EngineFrame(_message.Message):
     step: _builtins.int
     """Engine steps completed in this epoch. Moves while any request is queued or running: a value that stands still is a stall."""
     @_builtins.property
-    def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delta]: ...
+    def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delta]:
+        """What there is to tell of requests of this session, each at most once unless it ended and its rid was taken anew."""
+
     @_builtins.property
-    def load(self) -> Global___Load: ...
+    def load(self) -> Global___Load:
+        """The engine's load after that step."""
+
     def __init__(
         self,
         *,
@@ -328,9 +347,11 @@ class Delta(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     rid: _builtins.int
+    """The request that it belongs to, as in its Submit."""
     first_index: _builtins.int
     """Index in the output, resumed tokens included, of tokens[0]; with no tokens, the length of the output so far."""
     finish: Global___FinishReason.ValueType
+    """The request ended as it should."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Output token ids; a stop token that ends the request is among them."""
@@ -408,9 +429,9 @@ class Usage(_message.Message):
     OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
-    """Tokens."""
+    """Tokens of the prompt."""
     output_tokens: _builtins.int
-    """Tokens, the stop token and resumed ones included."""
+    """Tokens of output, the stop token and resumed ones included."""
     cached_tokens: _builtins.int
     """Prompt tokens whose prefill was skipped."""
     def __init__(
@@ -545,13 +566,10 @@ class DescribeResponse(_message.Message):
     MAX_CONTEXT_FIELD_NUMBER: _builtins.int
     VOCAB_SIZE_FIELD_NUMBER: _builtins.int
     STOP_TOKEN_IDS_FIELD_NUMBER: _builtins.int
-    KV_TOKENS_TOTAL_FIELD_NUMBER: _builtins.int
-    BLOCK_SIZE_FIELD_NUMBER: _builtins.int
     DTYPE_FIELD_NUMBER: _builtins.int
     LAYOUT_FIELD_NUMBER: _builtins.int
     KERNELS_FIELD_NUMBER: _builtins.int
     RANKS_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """One life of the engine's process; a router's is its own."""
     ready: _builtins.bool
@@ -560,14 +578,8 @@ class DescribeResponse(_message.Message):
     """Most tokens of prompt and output together."""
     vocab_size: _builtins.int
     """Ids below this are tokens."""
-    kv_tokens_total: _builtins.int
-    """Tokens that the KV cache of one replica holds."""
-    block_size: _builtins.int
-    """Tokens in a KV block."""
     dtype: _builtins.str
-    """"float32" or "bfloat16"."""
-    version: _builtins.str
-    """Version of ossia."""
+    """Of activations, KV cache and non-expert weights: "float32" or "bfloat16"."""
     @_builtins.property
     def model_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names the model is served under by default, the preferred one first."""
@@ -577,7 +589,9 @@ class DescribeResponse(_message.Message):
         """Ids that end generation."""
 
     @_builtins.property
-    def layout(self) -> Global___Layout: ...
+    def layout(self) -> Global___Layout:
+        """How one replica is split."""
+
     @_builtins.property
     def kernels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Kernel chosen at boot by table ("attention", "experts")."""
@@ -595,17 +609,14 @@ class DescribeResponse(_message.Message):
         max_context: _builtins.int = ...,
         vocab_size: _builtins.int = ...,
         stop_token_ids: _abc.Iterable[_builtins.int] | None = ...,
-        kv_tokens_total: _builtins.int = ...,
-        block_size: _builtins.int = ...,
         dtype: _builtins.str = ...,
         layout: Global___Layout | None = ...,
         kernels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ranks: _abc.Iterable[Global___Rank] | None = ...,
-        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_size", b"block_size", "dtype", b"dtype", "epoch", b"epoch", "kernels", b"kernels", "kv_tokens_total", b"kv_tokens_total", "layout", b"layout", "max_context", b"max_context", "model_names", b"model_names", "ranks", b"ranks", "ready", b"ready", "stop_token_ids", b"stop_token_ids", "version", b"version", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "epoch", b"epoch", "kernels", b"kernels", "layout", b"layout", "max_context", b"max_context", "model_names", b"model_names", "ranks", b"ranks", "ready", b"ready", "stop_token_ids", b"stop_token_ids", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -644,7 +655,9 @@ class Rank(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     METRICS_ADDRESS_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
+    """From 0, the leader, to Layout.ranks - 1."""
     pid: _builtins.int
+    """Process id on its node."""
     node: _builtins.str
     """Host name or address of the node."""
     metrics_address: _builtins.str

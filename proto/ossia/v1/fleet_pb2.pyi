@@ -27,6 +27,7 @@ class _ReplicaState:
 class _ReplicaStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplicaState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     REPLICA_STATE_UNSPECIFIED: _ReplicaState.ValueType  # 0
+    """Not known yet."""
     REPLICA_STATE_STARTING: _ReplicaState.ValueType  # 1
     """Being placed or loading."""
     REPLICA_STATE_READY: _ReplicaState.ValueType  # 2
@@ -37,6 +38,7 @@ class _ReplicaStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplicaS
 class ReplicaState(_ReplicaState, metaclass=_ReplicaStateEnumTypeWrapper): ...
 
 REPLICA_STATE_UNSPECIFIED: ReplicaState.ValueType  # 0
+"""Not known yet."""
 REPLICA_STATE_STARTING: ReplicaState.ValueType  # 1
 """Being placed or loading."""
 REPLICA_STATE_READY: ReplicaState.ValueType  # 2
@@ -73,7 +75,9 @@ class FleetState(_message.Message):
     version: _builtins.int
     """Grows by one at every change within an epoch."""
     @_builtins.property
-    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replica]: ...
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replica]:
+        """Every replica that should be there, whatever its state."""
+
     @_builtins.property
     def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Process]:
         """Processes beside the ranks (controller, supervisor, ...), for metrics discovery."""
@@ -110,6 +114,7 @@ class Replica(_message.Message):
     epoch: _builtins.int
     """One life of the gang; grows by one at every rebuild."""
     state: Global___ReplicaState.ValueType
+    """Routers send requests to READY replicas alone."""
     address: _builtins.str
     """host:port where the leader serves Engine; empty unless READY."""
     restarts: _builtins.int
@@ -117,7 +122,9 @@ class Replica(_message.Message):
     message: _builtins.str
     """Why it is in this state, for people; empty when READY."""
     @_builtins.property
-    def ranks(self) -> _containers.RepeatedCompositeFieldContainer[_engine_pb2.Rank]: ...
+    def ranks(self) -> _containers.RepeatedCompositeFieldContainer[_engine_pb2.Rank]:
+        """Those that are up, whether they serve yet or not. Empty where the source does not know them."""
+
     def __init__(
         self,
         *,
@@ -148,7 +155,9 @@ class Process(_message.Message):
     part: _builtins.str
     """"controller", "supervisor", "gateway", "router"."""
     pid: _builtins.int
+    """Process id on its node."""
     node: _builtins.str
+    """Host name or address of the node."""
     metrics_address: _builtins.str
     """host:port of its Prometheus endpoint, path /metrics."""
     def __init__(
