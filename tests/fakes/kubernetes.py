@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from pathlib import Path
 from types import TracebackType
 
@@ -30,18 +31,23 @@ def endpoint_slice(name: str, *endpoints: tuple[str, str, bool | None], port: in
 
 
 class FakeKubernetes:
-    """`async with FakeKubernetes(folder) as api`: `api.kubeconfig` points at it; changes are told at once."""
+    """`async with FakeKubernetes(folder) as api`: `api.kubeconfig` points at it; changes are told at once.
 
-    def __init__(self, folder: Path) -> None:
+    With `tls` it speaks HTTPS on `api.port`, as to pods.
+    """
+
+    def __init__(self, folder: Path, tls: ssl.SSLContext | None = None) -> None:
         self.kubeconfig = folder / "kubeconfig"
-        self.requests: list[str] = []
+        self.port = 0
+        self.requests: list[str] = []  # namespaces
+        self.credentials: list[str] = []
         self.selectors: list[str] = []
         self._slices: dict[str, Slice] = {}
         self._events: list[dict[str, object]] = []  # one a version, from 1 on
         self._watches: list[asyncio.Queue[dict[str, object] | None]] = []
         self._watched = asyncio.Event()
         self._runner: web.AppRunner | None = None
-        self._port = 0
+        self._tls = tls
 
     async def __aenter__(self) -> "FakeKubernetes":
         await self.start()
@@ -55,9 +61,9 @@ class FakeKubernetes:
         app.router.add_get("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices", self._endpoint_slices)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls)
         await site.start()
-        self._port = self._runner.addresses[0][1]
+        self.port = self._runner.addresses[0][1]
         self._write_kubeconfig()
 
     async def stop(self) -> None:
@@ -103,6 +109,7 @@ class FakeKubernetes:
 
     async def _endpoint_slices(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request.match_info["namespace"])
+        self.credentials.append(request.headers.get("Authorization", ""))
         self.selectors.append(request.query.get("labelSelector", ""))
         if request.query.get("watch") == "True":
             return await self._watch(request)
@@ -136,7 +143,7 @@ class FakeKubernetes:
             "kind": "Config",
             "current-context": "here",
             "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me", "namespace": "prod"}}],
-            "clusters": [{"name": "here", "cluster": {"server": f"http://127.0.0.1:{self._port}"}}],
+            "clusters": [{"name": "here", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
             "users": [{"name": "me", "user": {"token": "secret"}}],
         }
         self.kubeconfig.write_text(json.dumps(config))

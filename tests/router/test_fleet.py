@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
 import grpc
 import pytest
+import trustme
 from grpc import aio
 
 from ossia.common import wire
 from ossia.common.errors import UserError
 from ossia.v1 import fleet_pb2_grpc
 from ossia.v1.fleet_pb2 import REPLICA_STATE_READY, FleetState, Replica, WatchRequest
+from router import fleet_kubernetes
 from router.fleet import parse_source
 from router.fleet_controller import ControllerFleet
 from router.fleet_kubernetes import KubernetesFleet
@@ -188,6 +191,39 @@ async def test_kubernetes_api_server_lost_and_back(kubernetes: FakeKubernetes) -
         kubernetes.set(endpoint_slice("s1", ("w-1", "10.0.0.2", True)))
         await kubernetes.start()
         assert addresses(await waiting) == {"w-1": "10.0.0.2:9000"}
+
+
+async def test_kubernetes_in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA()
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(tmp_path / "ca.crt")
+    (tmp_path / "namespace").write_text("prod\n")
+    (tmp_path / "token").write_text("first")
+    monkeypatch.setattr(fleet_kubernetes, "ACCOUNT", tmp_path)
+    async with FakeKubernetes(tmp_path, tls) as api:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(api.port))
+        api.set(endpoint_slice("s1", ("w-0", "10.0.0.1", True)))
+        async with aclosing(KubernetesFleet("workers", None, None).watch()) as states:
+            assert addresses(await following(states)) == {"w-0": "10.0.0.1:9000"}
+            waiting = asyncio.create_task(following(states))
+            await api.watched()
+            (tmp_path / "token").write_text("second")  # kubelet renews it in the course of an hour
+            api.end_watches()
+            await waiting
+            assert set(api.requests) == {"prod"}
+            assert list(dict.fromkeys(api.credentials)) == ["Bearer first", "Bearer second"]
+
+
+async def test_kubernetes_refusal_is_logged_once(kubernetes: FakeKubernetes, caplog: pytest.LogCaptureFixture) -> None:
+    await kubernetes.stop()
+    async with aclosing(KubernetesFleet("workers", None, None).watch()) as states:
+        waiting = asyncio.create_task(following(states))
+        await asyncio.sleep(0.6)  # a few attempts
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        await kubernetes.start()
+        await waiting
 
 
 async def test_kubernetes_feeds_a_router(kubernetes: FakeKubernetes) -> None:
