@@ -11,8 +11,9 @@ from workers.model.slices import elements, rank_slice
 
 GIB = 1 << 30
 PROCESS_BYTES = GIB // 2  # a rank beside its weights and cache: interpreter, torch, one step's activations
-KV_SHARE = 0.5  # of what weights and processes leave free, given to the cache by default
-KV_CAP = GIB  # most that a rank's cache takes by default, unless one sequence needs more
+KV_SHARE = 0.5  # of what weights and processes leave free on a host, given to the cache by default
+KV_CAP = GIB  # most that a rank's cache takes of a host by default, unless one sequence needs more
+KV_GPU_SHARE = 0.9  # the same of a GPU, which nothing else uses
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 BLOCK_TOKENS = 16
 
@@ -22,7 +23,16 @@ class Device:
     """The memory that ranks are placed in: a GPU has one rank, a host without GPUs all its ranks of all replicas."""
 
     memory: int  # bytes free
-    ranks: int = 1  # ranks that share it
+    ranks: int | None = None  # of a host: how many share it; None: a GPU, for one rank alone
+
+    @property
+    def share(self) -> int:
+        """Bytes for each rank."""
+        return self.memory // (self.ranks or 1)
+
+    def cache(self, free: int) -> int:
+        """Bytes of cache that a rank takes by default where weights and process leave it `free` bytes."""
+        return int(free * KV_GPU_SHARE) if self.ranks is None else min(KV_CAP, int(free * KV_SHARE))
 
 
 @dataclass(frozen=True)
@@ -70,8 +80,8 @@ def plan(config: ModelConfig, packed: bool, layout: Layout, device: Device, dema
     token = kv_token_bytes(config, layout, demand.dtype)
     sequence = -(-demand.max_context // BLOCK_TOKENS) * BLOCK_TOKENS * token
     largest = max(weights)
-    free = device.memory // device.ranks - largest - PROCESS_BYTES
-    kv_memory = demand.kv_memory if demand.kv_memory is not None else max(sequence, min(KV_CAP, int(free * KV_SHARE)))
+    free = device.share - largest - PROCESS_BYTES
+    kv_memory = demand.kv_memory if demand.kv_memory is not None else max(sequence, device.cache(free))
     if kv_memory < sequence:
         raise UserError(
             f"--kv-memory {gib(kv_memory)} holds {kv_memory // token} tokens, fewer than one sequence of --max-context "
@@ -81,7 +91,7 @@ def plan(config: ModelConfig, packed: bool, layout: Layout, device: Device, dema
         raise UserError(
             f"layout {name(layout)}: rank {weights.index(largest)} lacks {gib(kv_memory - free)}: it needs {gib(largest)} of "
             f"weights, {gib(kv_memory)} of cache and {gib(PROCESS_BYTES)} for its process, and {_holding(device)}; "
-            f"use {'more ranks' if device.ranks == 1 else 'fewer replicas'}, a lower --max-context or --dtype bfloat16"
+            f"use {_remedies(device, layout, demand)}"
         )
     return Plan(layout, weights, kv_memory, token)
 
@@ -97,7 +107,8 @@ def layouts(config: ModelConfig, packed: bool, memory: int, replicas: int | None
         if layout == Layout(1, "tp"):
             continue  # one rank splits nothing
         try:
-            results.append(plan(config, packed, layout, Device(memory, (replicas or 0) * layout.ranks or 1), demand))
+            device = Device(memory, replicas and replicas * layout.ranks)
+            results.append(plan(config, packed, layout, device, demand))
         except UserError as error:
             results.append(Refusal(layout, str(error)))
     return results
@@ -135,6 +146,17 @@ def _bytes(shard: Shard, tensor: str, shape: Shape, item_bytes: int, unpack_expe
 
 
 def _holding(device: Device) -> str:
-    if device.ranks == 1:
-        return f"{gib(device.memory)} is free"
-    return f"{gib(device.memory // device.ranks)} is free for each of the {device.ranks} ranks on this host"
+    if device.ranks is None:
+        return f"{gib(device.share)} is free"
+    return f"{gib(device.share)} is free for each of the {device.ranks} ranks on this host"
+
+
+def _remedies(device: Device, layout: Layout, demand: Demand) -> str:
+    remedies = {
+        "more ranks": device.ranks is None,
+        "fewer replicas": device.ranks is not None and device.ranks > layout.ranks,
+        "--dtype bfloat16": demand.dtype != "bfloat16",
+        "a lower --max-context": demand.kv_memory is None,
+        "a lower --kv-memory": demand.kv_memory is not None,
+    }
+    return " or ".join(remedy for remedy, helps in remedies.items() if helps)

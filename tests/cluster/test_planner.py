@@ -44,15 +44,19 @@ def test_weights_are_those_of_the_ranks() -> None:
         assert max(result.weights) < 13.76e9 / 4 * 1.03
 
 
-def test_the_cache_takes_a_share_of_what_is_free_up_to_a_cap() -> None:
+@pytest.mark.parametrize(
+    ("ranks", "free", "cache"),
+    [(1, GIB, GIB // 2), (1, 50 * GIB, GIB), (None, GIB, int(0.9 * GIB)), (None, 50 * GIB, 45 * GIB)],
+    ids=["host", "large host", "GPU", "large GPU"],
+)
+def test_the_cache_takes_a_share_of_what_is_free_on_a_host_up_to_a_cap(ranks: int | None, free: int, cache: int) -> None:
     weights = weight_bytes(_whole(TWENTY), True, "bfloat16")
+    device = Device(weights + PROCESS_BYTES + free, ranks)
+    assert plan(TWENTY, True, Layout(), device, BFLOAT16).kv_memory == cache
 
-    def cache(free: int) -> int:
-        return plan(TWENTY, True, Layout(), Device(weights + PROCESS_BYTES + free), BFLOAT16).kv_memory
 
-    assert cache(GIB) == GIB // 2
-    assert cache(50 * GIB) == GIB
-    assert plan(TWENTY, True, Layout(), Device(80 * GIB), Demand("bfloat16", 131_072)).kv_memory == 131_072 * 49_152
+def test_the_cache_holds_the_longest_sequence_whatever_the_cap() -> None:
+    assert plan(TWENTY, True, Layout(), Device(80 * GIB, 1), Demand("bfloat16", 131_072)).kv_memory == 131_072 * 49_152
 
 
 def test_one_sequence_fits_whatever_the_share() -> None:
@@ -66,10 +70,23 @@ def test_one_sequence_fits_whatever_the_share() -> None:
 
 def test_ranks_that_share_a_host_share_its_memory() -> None:
     layout = Layout(2)
-    alone = plan(TWENTY, True, layout, Device(9 * GIB), BFLOAT16)
+    alone = plan(TWENTY, True, layout, Device(9 * GIB, ranks=1), BFLOAT16)
     assert plan(TWENTY, True, layout, Device(4 * 9 * GIB, ranks=4), BFLOAT16) == alone
     with pytest.raises(UserError, match=r"9\.00 GiB is free for each of the 4 ranks on this host.*fewer replicas"):
         plan(HUNDRED_TWENTY, True, layout, Device(4 * 9 * GIB, ranks=4), BFLOAT16)
+
+
+@pytest.mark.parametrize(
+    ("device", "demand", "remedies"),
+    [
+        (Device(GIB), BFLOAT16, "use more ranks or a lower --max-context"),
+        (Device(GIB, ranks=2), Demand(), "use --dtype bfloat16 or a lower --max-context"),
+        (Device(GIB, ranks=4), Demand("bfloat16", kv_memory=GIB), "use fewer replicas or a lower --kv-memory"),
+    ],
+)
+def test_the_refusal_says_what_would_help(device: Device, demand: Demand, remedies: str) -> None:
+    with pytest.raises(UserError, match=re.escape(remedies) + "$"):
+        plan(TWENTY, True, Layout(2), device, demand)
 
 
 def test_the_refusal_names_the_rank_and_what_it_lacks() -> None:
