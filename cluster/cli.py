@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import sys
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,7 +125,7 @@ def chat(url: str | None, model: str | None, name: str) -> None:
     from cluster import chat as part
     from cluster.state import Folder
 
-    instance = Folder(name).read()
+    instance = None if url else Folder(name).read()
     part.run(url or (instance.url if instance else DEFAULT_URL), model)
 
 
@@ -256,10 +257,14 @@ def _fail(message: str, code: int) -> None:
 
 def _keep_traceback() -> Path:
     """Writes the exception that is being handled to a file of its own."""
-    folder = folders.state()
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"crash-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.log"
-    handler = logging.FileHandler(file)
+    name = f"crash-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.log"
+    try:
+        file = folders.state() / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(file)
+    except (UserError, OSError):  # a read-only home, or none
+        file = Path(tempfile.gettempdir()) / f"ossia-{name}"
+        handler = logging.FileHandler(file)
     record = logging.LogRecord("ossia", logging.ERROR, __file__, 0, " ".join(sys.argv), None, sys.exc_info())
     handler.emit(record)
     handler.close()

@@ -65,6 +65,9 @@ def _read(file: Path) -> dict[str, object]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{file} line {line}: not YAML ({error.problem}); mend that line") from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file}: not YAML ({reason}); give --config a text file") from error
 
 
 def _settings(root: yaml.Node, file: Path) -> dict[str, object]:
@@ -73,13 +76,18 @@ def _settings(root: yaml.Node, file: Path) -> dict[str, object]:
     settings: dict[str, object] = {}
     for key_node, value_node in root.value:
         where = f"{file} line {key_node.start_mark.line + 1}"
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise UserError(f"{where}: a key must be a word, such as `replicas`")
         key = str(key_node.value)
         name = key.replace("-", "_")
         if name not in CHECKS or "_" in key:
             raise UserError(f"{where}: unknown key '{key}'{_suggestion(key)}")
         if name in settings:
             raise UserError(f"{where}: '{key}' is there twice; keep one")
-        value = yaml.SafeLoader("").construct_object(value_node, deep=True)
+        try:
+            value = yaml.SafeLoader("").construct_object(value_node, deep=True)
+        except ValueError as error:  # what looks like a date or claims to be a number, and is none
+            raise UserError(f"{where}: {key}: {error}; put the value in quotes or mend it") from error
         settings[name] = _checked(name, value, f"{where}: {key}")
     return settings
 
@@ -145,7 +153,8 @@ def _instance_name(value: object) -> str:
 
 def _address(value: object) -> str:
     text = _text(value)
-    if text != "auto" and not re.fullmatch(r"[^\s:/]+:\d+", text):
+    match = re.fullmatch(r"[^\s:/]+:(\d{1,5})", text)
+    if not match or not 0 < int(match[1]) <= 65535:
         raise ValueError("must be HOST:PORT of a running Ray")
     return text
 

@@ -4,7 +4,6 @@ import errno
 import socket
 import urllib.error
 import urllib.request
-from ipaddress import ip_address
 
 from ossia.common.errors import UserError
 
@@ -46,24 +45,18 @@ def require_free(host: str, port: int) -> int:
     except OSError as error:
         if port and error.errno == errno.EADDRINUSE:
             raise UserError(f"port {port} on {host} is in use; choose another with --port, or 0 for a free one") from error
-        raise UserError(f"cannot listen on {host}:{port} ({error.strerror or error}); mend --host or --port") from error
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this host can reach it."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+        reason = str(error.strerror or error).partition(" (while ")[0]
+        raise UserError(f"cannot listen on {host}:{port} ({reason}); mend --host or --port") from error
 
 
 def local_address(peer: str) -> str:
-    """The address of this host that packets to `peer` (host:port) leave from."""
+    """The address of this host that packets to `peer` (host:port) leave from. Raises UserError: no such host, no way to it."""
     host, _, port = peer.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
-        datagrams.connect((host, int(port)))  # sends nothing
+        try:
+            datagrams.connect((host, int(port)))  # sends nothing
+        except OSError as error:
+            raise UserError(f"{peer} cannot be reached ({error.strerror}); give the address of a running Ray") from error
         return str(datagrams.getsockname()[0])
 
 

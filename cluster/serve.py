@@ -23,7 +23,7 @@ from cluster.spec import Endpoint, HeadSpec
 from cluster.state import Folder, Instance, Record
 from cluster.stop import clean
 from cluster.supervisor import Modules, Supervisor
-from ossia.common import logs, metrics
+from ossia.common import logs, metrics, wire
 from ossia.common.errors import UserError
 from workers.checkpoint.contents import scan
 from workers.checkpoint.resolve import ResolvedModel, resolve
@@ -74,18 +74,18 @@ def plan_runner(config: ServeConfig, model: ResolvedModel, gpus: Sequence[int]) 
     Raises UserError where the layout cannot be or does not fit.
     """
     contents = scan(model.path)
-    layout, dtype = Layout(config.ranks, config.experts), config.dtype or ("bfloat16" if gpus else "float32")
+    layout = Layout(config.ranks, config.experts)
     ranks = config.replicas * config.ranks
     if gpus and ranks > len(gpus) and config.ray_address is None:
         needed = f"{config.replicas} x {config.ranks} ranks need a GPU each, this host has {len(gpus)}"
         raise UserError(f"{needed}: use fewer, or set CUDA_VISIBLE_DEVICES to nothing to compute on the CPU")
     device = Device(min(gpus)) if gpus else Device(memory.available(), ranks)
-    demand = Demand(dtype, config.max_context, config.kv_memory, config.unpack_experts)
+    demand = Demand(dtype(config, gpus=bool(gpus)), config.max_context, config.kv_memory, config.unpack_experts)
     plan = planner.plan(contents.config, contents.packed, layout, device, demand)
     return RunnerSpec(
         checkpoint=str(model.path),
         layout=layout,
-        dtype=dtype,
+        dtype=demand.dtype,
         kv_memory=plan.kv_memory,
         max_context=config.max_context,
         unpack_experts=config.unpack_experts,
@@ -94,9 +94,14 @@ def plan_runner(config: ServeConfig, model: ResolvedModel, gpus: Sequence[int]) 
     )
 
 
+def dtype(config: ServeConfig, *, gpus: bool) -> str:
+    """Of activations, KV cache and all weights but the experts."""
+    return config.dtype or ("bfloat16" if gpus else "float32")
+
+
 def head_spec(config: ServeConfig, model: ResolvedModel, runner: RunnerSpec, gpus: Sequence[int], log_folder: Path) -> HeadSpec:
     """What the head is told to keep running, its own port and the processes beside it apart."""
-    open_to_others = config.ray_address or not probe.is_loopback(config.host)
+    open_to_others = config.ray_address or not wire.is_loopback(config.host)
     return HeadSpec(
         instance=config.name,
         replicas=config.replicas,

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TextIO
 
 from cluster.identity import ProcessId
 from ossia.common import folders
@@ -89,15 +89,26 @@ class Folder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Held by the supervisor for life; the kernel drops it when the process ends. Raises UserError when another has it."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.path / "lock").open("w") as file:
+        """Held by the supervisor for life; the kernel drops it when the process ends.
+
+        Raises UserError when another has it, or the folder cannot be written.
+        """
+        with self._lockable() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 hint = f"stop it (`ossia stop --name {self.name}`) or choose another --name and --port"
                 raise UserError(f"instance '{self.name}' is already running: {hint}") from error
             yield
+
+    def _lockable(self) -> TextIO:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return (self.path / "lock").open("w")
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written ({error.strerror}); set XDG_STATE_HOME to a folder of yours"
+            ) from error
 
 
 class Record:

@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-from cluster import probe
+from ossia.common import wire
 from ossia.common.errors import UserError
 
 VARIABLE = "OSSIA_TOKEN"
@@ -16,8 +16,9 @@ def read(file: Path | None = None) -> str | None:
         return os.environ.get(VARIABLE) or None
     try:
         token = file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise UserError(f"{file}: the token cannot be read ({error.strerror}); mend --token-file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UserError(f"{file}: the token cannot be read ({reason}); mend --token-file") from error
     if not token:
         raise UserError(f"{file}: there is no token in it; write one, such as the output of `openssl rand -hex 32`")
     return token
@@ -26,7 +27,7 @@ def read(file: Path | None = None) -> str | None:
 def require(host: str, file: Path | None = None) -> str | None:
     """As `read`; raises UserError where gRPC would listen beyond loopback without one."""
     token = read(file)
-    if token is None and not probe.is_loopback(host):
+    if token is None and not wire.is_loopback(host):
         raise UserError(
             f"listening on {host} needs the cluster's token: set {VARIABLE} or --token-file, or use --host 127.0.0.1"
         )

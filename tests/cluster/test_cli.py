@@ -68,6 +68,7 @@ def test_a_router_that_others_reach_demands_a_token(tmp_path: Path) -> None:
         (["logs", "--name", "nobody"], "there are no logs of an instance 'nobody'"),
         (["gateway"], "Missing option '--fleet'"),
         (["make-checkpoint", "/proc/none", "--hidden", "100"], "--hidden 100: must be a multiple of 32"),
+        (["serve", "--ray-address", "no-such-host.invalid:6379"], "no-such-host.invalid:6379 cannot be reached ("),
         (["layouts", "--device-memory", "much"], "--device-memory must be a size such as"),
     ],
 )
@@ -79,6 +80,27 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: st
     assert done.stderr.count("\n") == 1
 
 
+def test_without_a_home_it_says_which_variable_to_set(tmp_path: Path) -> None:
+    command = "from cluster.cli import main; main()"
+    alone = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
+    nobody = "import os, pwd; pwd.getpwuid = lambda uid: {}[uid]; os.environ.pop('HOME', None); " + command
+    done = subprocess.run([sys.executable, "-c", nobody], capture_output=True, text=True, env=alone)
+    assert done.returncode == 0
+    done = subprocess.run([sys.executable, "-c", nobody, "status"], capture_output=True, text=True, env=alone)
+    assert done.returncode == 2
+    assert done.stderr == "ossia: this user has no home folder: set XDG_STATE_HOME to a folder to write to\n"
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "ossia").touch()
+    done = ossia("serve", XDG_STATE_HOME=str(tmp_path))
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == f"ossia: {tmp_path}/ossia/ossia: cannot be written (Not a directory); set XDG_STATE_HOME to a folder of yours\n"
+    )
+
+
 def test_a_bug_of_ours_is_one_line_and_its_traceback_a_file(tmp_path: Path) -> None:
     (tmp_path / "ossia" / "ossia").mkdir(parents=True)
     (tmp_path / "ossia" / "ossia" / "state.json").write_text("{}")
@@ -88,6 +110,14 @@ def test_a_bug_of_ours_is_one_line_and_its_traceback_a_file(tmp_path: Path) -> N
     assert done.stderr.count("\n") == 1
     (crash,) = (tmp_path / "ossia").glob("crash-*.log")
     assert "Traceback" in crash.read_text()
+
+
+def test_a_bug_of_ours_is_told_where_there_is_no_folder_for_its_traceback(tmp_path: Path) -> None:
+    (tmp_path / "ossia").touch()
+    done = ossia("status", XDG_STATE_HOME=str(tmp_path), TMPDIR=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"traceback in {tmp_path}/ossia-crash-" in done.stderr
 
 
 def test_without_a_command_it_explains_itself() -> None:

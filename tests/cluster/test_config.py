@@ -57,6 +57,12 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ("- replicas\n", " line 1: must hold `key: value` lines"),
         ("a: [1\nb: 2\n", " line 2: not YAML"),
         ("a: !!python/object:os.system x\n", " line 1: unknown key 'a'"),
+        ("? [a]\n: 3\n", " line 1: a key must be a word"),
+        ("\ngrace: 2020-13-45\n", " line 2: grace: month must be in 1..12; put the value in quotes or mend it"),
+        ("ranks: !!int x\n", " line 1: ranks: invalid literal for int()"),
+        ("ranks: \0\n", ": not YAML (unacceptable character"),
+        ("ray-address: auto\n", "ray-address must be HOST:PORT of a running Ray, not 'auto'"),
+        ("ray-address: a:65536\n", "ray-address must be HOST:PORT of a running Ray, not 'a:65536'"),
     ],
 )
 def test_a_mistake_in_the_file_is_one_line_with_its_place(tmp_path: Path, text: str, message: str) -> None:

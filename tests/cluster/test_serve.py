@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster import cores, devices, probe, serve
+from cluster import cores, devices, serve
 from cluster.config import ServeConfig
 from cluster.identity import ProcessId
 from cluster.make_checkpoint import make_checkpoint
 from cluster.state import Folder
 from cluster.stop import stop
+from ossia.common import wire
 from ossia.common.errors import UserError
 from workers.checkpoint.resolve import resolve
 from workers.model.config import ModelConfig
@@ -166,7 +167,7 @@ def test_the_share_of_a_rank(model: Path) -> None:
     spec = serve.head_spec(config, found, runner, [], Path("/logs"))
     assert cores.available() - 0.001 < 3 * spec.cpus_per_rank <= cores.available()
     assert runner.threads == max(1, cores.available() // 3)
-    assert probe.is_loopback(spec.node_ip)
+    assert wire.is_loopback(spec.node_ip)
     assert spec.model_names == ("tiny",)
     remote = serve.head_spec(replace(config, ray_address="127.0.0.1:6379"), found, runner, [], Path("/logs"))
     assert remote.ray_address == "127.0.0.1:6379"

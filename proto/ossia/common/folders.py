@@ -3,9 +3,14 @@
 import os
 from pathlib import Path
 
+from ossia.common.errors import UserError
+
 
 def _xdg(variable: str, default: str) -> Path:
-    return Path(os.environ.get(variable) or Path.home() / default) / "ossia"
+    try:
+        return Path(os.environ.get(variable) or Path.home() / default) / "ossia"
+    except RuntimeError as error:
+        raise UserError(f"this user has no home folder: set {variable} to a folder to write to") from error
 
 
 def cache() -> Path:
