@@ -12,6 +12,7 @@ from typing import IO
 from cluster.identity import ProcessId, kill
 
 LINE_LIMIT = 16 << 20  # bytes
+PREFIX = "ossia: "  # of what our commands tell the user
 DRAIN_S = 1.0  # after the child's end, where a process under it holds its stdout open
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ class Child:
         self.part = part
         self.pid = process.pid
         self._process = process
-        self._last_error = ""
+        self._last_error = self._refusal = ""  # the last lines on stderr: any, and one that is for the user
         self._printed: asyncio.Queue[str | None] = asyncio.Queue()
         assert process.stdout and process.stderr
         self._readers = (
@@ -57,12 +58,16 @@ class Child:
         return await asyncio.shield(self._exit)
 
     @property
+    def ended(self) -> bool:
+        return self._exit.done()
+
+    @property
     def complaint(self) -> str:
-        """Why it ended, for people: the last line it wrote to stderr, unless a signal ended it."""
+        """Why it ended, for people: what it told the user or else the last line on stderr, unless a signal ended it."""
         code = self._process.returncode
         if code is not None and code < 0:
             return f"{self.part} was killed by {signal.Signals(-code).name}"
-        return self._last_error.removeprefix("ossia: ") or f"{self.part} ended with exit code {code}"
+        return self._refusal or self._last_error or f"{self.part} ended with exit code {code}"
 
     def terminate(self) -> None:
         self._process.terminate()  # nothing where it has ended
@@ -84,6 +89,8 @@ class Child:
 
     def _complain(self, line: str) -> None:
         self._last_error = line
+        if line.startswith(PREFIX):
+            self._refusal = line.removeprefix(PREFIX)
         logger.warning("%s: %s", self.part, line)
 
 

@@ -12,13 +12,10 @@ from pathlib import Path
 import ray
 from prometheus_client import REGISTRY
 
-from cluster import gcs
 from cluster.fleet import Fleet
-from cluster.gang import sweep
 from cluster.replica import Replica
 from cluster.spec import HeadSpec
 from ossia.common import logs, metrics, wire
-from ossia.common.errors import UserError
 from ossia.v1 import fleet_pb2, fleet_pb2_grpc
 
 SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["Fleet"].full_name
@@ -61,25 +58,18 @@ class Controller:
                 return
 
     async def stop(self, grace_s: float) -> None:
-        """Ends all replicas, with nothing of them left in Ray; running requests have `grace_s` seconds to finish."""
+        """Ends all replicas; running requests have `grace_s` seconds to finish."""
         logger.info("stopping %d replicas", len(self._replicas))
         for task in self._supervision:
             task.cancel()
         await asyncio.gather(*self._supervision, return_exceptions=True)
         await asyncio.gather(*(replica.stop(grace_s) for replica in self._replicas))
-        if await gcs.alive(self._gcs_address):
-            await asyncio.to_thread(sweep, self._spec)
 
     async def _serve(self) -> object:
         server, _ = wire.server(self._spec.token)
         fleet_pb2_grpc.add_FleetServicer_to_server(self._fleet, server)
         wire.reflect(server, SERVICE)
-        try:
-            server.add_insecure_port(f"{self._spec.node_ip}:{self._spec.controller_port}")
-        except RuntimeError:
-            raise UserError(
-                f"port {self._spec.controller_port} on {self._spec.node_ip} is in use: free it or use another"
-            ) from None
+        wire.bind(server, self._spec.node_ip, self._spec.controller_port)
         await server.start()
         return server
 

@@ -12,16 +12,15 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
-from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import psutil
 
-from cluster import gcs, processes
+from cluster import gcs, probe, processes
+from cluster.race import first
 from cluster.ray_local import NAMESPACE, LocalRay, environment
 from cluster.spec import HeadSpec
 from ossia.common import logs
@@ -54,6 +53,8 @@ def main() -> None:
     except RayLost as error:
         _say("error", message=str(error))
         code = 1
+    except SystemExit:
+        code = 0  # Ray handles SIGTERM from its start until our event loop does
     finally:
         processes.kill(processes.below(psutil.Process()))
     os._exit(code)  # what Ray registered to do at exit would wait for a GCS that may be gone
@@ -62,7 +63,7 @@ def main() -> None:
 def _run(spec: HeadSpec) -> None:
     os.environ.update(environment(spec))
     local = LocalRay(spec)
-    head = Head(replace(spec, controller_port=spec.controller_port or _free_port(spec.node_ip)), local)
+    head = Head(replace(spec, controller_port=spec.controller_port or probe.free_port(spec.node_ip)), local)
     asyncio.run(head.run())
 
 
@@ -74,17 +75,26 @@ class Head:
         self._local = local
         self._controller: Any = None
         self._controller_pid = 0
+        self._stop = asyncio.Event()
+        self._now = asyncio.Event()  # without grace
 
     async def run(self) -> None:
         """Returns after SIGTERM or SIGINT, with nothing left running. Raises UserError or RayLost."""
-        stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
         try:
-            await self._find_controller()
-            await _first(stop.wait(), self._tell_ready(), self._watch_gcs(), self._watch_raylet())
+            await first(self._stop.wait(), self._serve())
         finally:
             await self._end()
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self._now.set()
+        self._stop.set()
+
+    async def _serve(self) -> None:
+        await self._find_controller()
+        await first(self._tell_ready(), self._watch_gcs(), self._watch_raylet())
 
     async def _find_controller(self) -> None:
         import ray
@@ -127,20 +137,33 @@ class Head:
         raise RayLost("the raylet died, and every rank with it")
 
     async def _end(self) -> None:
-        import ray
-        from ray.exceptions import RayError
-
+        """A second signal ends the wait for the replicas."""
         gcs_alive = await gcs.alive(self._local.address)
         if self._controller and (gcs_alive or processes.alive(self._controller_pid)):  # else nobody starts it again to answer
-            try:
-                async with asyncio.timeout(self._spec.grace_s + EXTRA_S):
-                    await self._controller.stop.remote(self._spec.grace_s)
-            except (RayError, TimeoutError):
-                logger.warning("the controller did not stop the replicas", exc_info=True)
+            if self._controller_pid or not self._local.own:  # one that Ray has only begun to start has no replicas
+                await first(self._stop_replicas(), self._now.wait())
             if gcs_alive:
-                ray.kill(self._controller)
+                await asyncio.to_thread(self._sweep)
             processes.kill_actors([self._controller_pid])
         self._local.stop(gcs_alive=gcs_alive)
+
+    async def _stop_replicas(self) -> None:
+        from ray.exceptions import RayError
+
+        try:
+            async with asyncio.timeout(self._spec.grace_s + EXTRA_S):
+                await self._controller.stop.remote(self._spec.grace_s)
+        except (RayError, TimeoutError):
+            logger.warning("the controller did not stop the replicas", exc_info=True)
+
+    def _sweep(self) -> None:
+        """Nothing of the instance is left in Ray."""
+        import ray
+
+        from cluster.gang import sweep
+
+        ray.kill(self._controller)
+        sweep(self._spec)
 
 
 async def _call(reference: Any) -> Any:
@@ -160,32 +183,14 @@ async def _forever() -> NoReturn:
     raise AssertionError("nobody sets it")
 
 
-async def _first(*coroutines: Coroutine[Any, Any, object]) -> None:
-    """Returns or raises as the first of them does, and cancels the others."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 def _say(event: str, **values: object) -> None:
     print(json.dumps({"event": event, **values}), flush=True, file=sys.__stdout__)
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
-    """Before the event loop runs: unwinds from wherever Ray's start is."""
-    raise SystemExit(0)
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as free:
-        free.bind((host, 0))
-        return int(free.getsockname()[1])
+    """Before the event loop runs. An exception would have to find its way through Ray's start, which may swallow it."""
+    processes.kill(processes.below(psutil.Process()))
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ class Heads:
         spec, backoff = self._in_new_folder(self._spec), Backoff()
         while True:
             began = time.monotonic()
+            self._error = ""
             self.head = self._start(spec)
             gcs_lost = await self._follow(self.head)
             if not self.ready.is_set():
@@ -61,7 +62,7 @@ class Heads:
             self._recovering, self._head_ready = True, False
             self._life += 1
             self._restarts.inc()
-            reason = "Ray lost its GCS; replicas go on serving" if gcs_lost else self.head.complaint
+            reason = "Ray lost its GCS; replicas go on serving" if gcs_lost else self._error or self.head.complaint
             self._say(f"{reason}; starting a new head")
             await asyncio.sleep(backoff.after(time.monotonic() - began))
             spec = await self._successor(spec)

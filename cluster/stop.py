@@ -6,6 +6,8 @@ from pathlib import Path
 from cluster import identity
 from cluster.state import Folder, Instance
 
+HEAD_EXTRA_S = 20.0  # beyond the grace, for a head to end by itself
+
 
 def stop(name: str) -> None:
     """Returns when nothing of the instance runs. Raises UserError where there is no such instance."""
@@ -20,7 +22,12 @@ def stop(name: str) -> None:
 
 
 def clean(folder: Folder, instance: Instance) -> None:
-    """Ends and removes what a supervisor left behind that could not do it itself."""
+    """Ends and removes what a supervisor left behind that could not do it itself.
+
+    Its head notices the supervisor's end by itself and stops in order, which alone frees what it has in somebody else's Ray.
+    """
+    head = instance.process("head")
+    identity.wait([process] if head and (process := head.find()) else [], instance.grace + HEAD_EXTRA_S)
     identity.kill([instance.supervisor, *instance.processes])
     shutil.rmtree(Path(instance.folder), ignore_errors=True)
     folder.remove()

@@ -22,6 +22,7 @@ from cluster.backoff import Backoff
 from cluster.child import Child
 from cluster.heads import Heads
 from cluster.progress import Progress
+from cluster.race import first
 from cluster.spec import HeadSpec
 from cluster.state import Instance, Record
 from ossia.common.errors import UserError
@@ -82,7 +83,7 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal)
         try:
-            await _first(self._stop.wait(), self._serve())
+            await first(self._stop.wait(), self._serve())
         finally:
             await self._end_all()
         return KILLED if self._now.is_set() else 0
@@ -154,27 +155,22 @@ class Supervisor:
 
     async def _end(self, child: Child) -> None:
         child.terminate()
-        try:
-            async with asyncio.timeout(self._spec.grace_s + EXTRA_S if self._ready.is_set() else UNREADY_S):
-                await _first(child.wait(), self._now.wait())
-        except TimeoutError:
-            self._progress.say(f"{child.part} did not end in time and is killed")
+        await _bounded(
+            first(child.wait(), self._now.wait()), self._spec.grace_s + EXTRA_S if self._ready.is_set() else UNREADY_S
+        )
+        if self._spec.ray_address and not child.ended:  # what a killed head leaves in somebody else's Ray stays there
+            child.terminate()  # a second time: no grace
+            await _bounded(child.wait(), UNREADY_S)
+        if not child.ended and not self._now.is_set():
+            self._progress.say(f"{child.part} is killed: it has not ended by itself")
         await asyncio.to_thread(child.kill)
         await child.wait()
 
 
+async def _bounded(coroutine: Coroutine[Any, Any, object], timeout_s: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(coroutine, timeout_s)
+
+
 def _shape(instance: Instance) -> str:
     return f"{instance.replicas} replica{'s' * (instance.replicas > 1)} × {instance.ranks} rank{'s' * (instance.ranks > 1)}"
-
-
-async def _first(*coroutines: Coroutine[Any, Any, object]) -> None:
-    """Returns or raises as the first of them does, and cancels the others."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

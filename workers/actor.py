@@ -4,10 +4,13 @@ import importlib
 import logging
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import ray
 
+from ossia.common.errors import UserError
 from workers.shard import RankInfo, Shard, ShardSpec
 
 WILDCARDS = ("0.0.0.0", "::", "[::]")
@@ -40,7 +43,8 @@ class Rank:
         """Makes the shard. Raises UserError for what it finds wrong with its spec."""
         module, name = self._class.split(":")
         self._shard = shard = getattr(importlib.import_module(module), name)(self._spec, self._rank)
-        info = shard.prepare()
+        with self._named():
+            info = shard.prepare()
         info = replace(info, metrics_address=self._reachable(info.metrics_address), rendezvous=self._reachable(info.rendezvous))
         self._status = RankStatus(info, ray.get_runtime_context().get_node_id())
         return self._status
@@ -48,7 +52,8 @@ class Rank:
     def start(self, rendezvous: str, ranks: list[RankInfo]) -> str:
         """Returns the leader's host:port ("" on other ranks) once the shard serves; raises what the shard raises."""
         assert self._shard and self._status, "prepare() comes first"
-        address = self._reachable(self._shard.start(rendezvous, ranks))
+        with self._named():
+            address = self._reachable(self._shard.start(rendezvous, ranks))
         threading.Thread(target=self._watch, args=(self._shard,), name="shard-watch", daemon=True).start()
         self._status = replace(self._status, address=address)
         return address
@@ -68,6 +73,14 @@ class Rank:
         if self._shard:
             self._shard.stop(grace_s)
             self._ended.wait()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """What a rank refuses may be so on its node alone, as a checkpoint that is not there."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"rank {self._rank} on {self._node}: {error}") from error
 
     def _watch(self, shard: Shard) -> None:
         """Ends the process when the shard fails: its death is what tells the controller, and frees the device."""

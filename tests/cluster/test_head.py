@@ -5,6 +5,7 @@ import signal
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -101,7 +102,7 @@ def test_replicas_outlive_the_gcs_until_the_next_head_replaces_them_one_by_one(h
     gcs = next(child for child in psutil.Process(head.process.pid).children() if child.name() == "gcs_server")
     gcs.kill()
     head.event("gcs_lost", 10)
-    time.sleep(2 * head.spec.ping_timeout_s)  # long enough for a controller that mistook the loss for a hang
+    time.sleep(head.spec.ping_timeout_s + 2)  # long enough for a controller that mistook the loss for a hang
     assert list(head.fleet().replicas) == list(before.replicas)
     assert all(serves(replica.address) for replica in before.replicas)
 
@@ -140,3 +141,17 @@ def test_a_killed_head_takes_its_ray_along() -> None:
         head.process.kill()
         gone, left = psutil.wait_procs(started, timeout=20)
         assert not left, [process.name() for process in left]
+
+
+def test_a_head_that_is_stopped_while_it_starts_leaves_at_once() -> None:
+    """While Ray starts, while its controller does, and in between."""
+    with ExitStack() as stack:
+        folders = [stack.enter_context(heads.folder()) for _ in range(4)]
+        starting = [stack.enter_context(heads.running(heads.spec(grace_s=60.0), folder)) for folder in folders]
+        for head in starting:
+            time.sleep(1.5)
+            head.process.terminate()
+        for head, folder in zip(starting, folders, strict=True):
+            assert head.process.wait(15) in (0, -signal.SIGTERM), head.stderr  # the latter before it began anything
+            assert processes.of_ray(folder) == []
+            assert head.stderr == ""

@@ -3,12 +3,12 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from cluster import processes
-from cluster.spec import HeadSpec
 from tests.cluster import heads
 from workers.model.layout import Layout
 from workers.runner.spec import RunnerSpec
@@ -16,48 +16,51 @@ from workers.runner.spec import RunnerSpec
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with heads.folder() as path:
-        yield path
+CORES = os.cpu_count() or 1
 
 
-def refuse(spec: HeadSpec, folder: Path) -> str:
-    """The last line that a head wrote before it ended with exit code 2."""
-    with heads.running(spec, folder) as head:
-        assert head.process.wait(60) == 2, head.stderr
-        head.reader.join()
-        assert processes.of_ray(folder) == []
-        return head.stderr.splitlines()[-1]
-
-
-def test_a_bundle_that_no_node_holds(folder: Path) -> None:
-    cores = os.cpu_count() or 1
-    line = refuse(heads.spec(cpus_per_rank=cores), folder)
-    assert line.startswith(f"ossia: replica-0 cannot be placed: the bundle of its rank 1 asks for CPU {cores} on one node")
-    assert f"127.0.0.1 offers CPU {cores}; lower" in line
-
-
-def test_a_rank_that_refuses_its_spec(folder: Path) -> None:
-    line = refuse(heads.spec(runner=RunnerSpec("refuse", Layout(2))), folder)
-    assert line == "ossia: the checkpoint is not gpt-oss: give one that is"
-
-
-def test_a_port_in_use(folder: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+@pytest.fixture(scope="module")
+def lines() -> Iterator[dict[str, str]]:
+    """The last line that each of these heads wrote before it ended with exit code 2. They run side by side."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, ExitStack() as stack:
         port = taken.getsockname()[1]
-        line = refuse(heads.spec(controller_port=port, runner=RunnerSpec("hang", Layout(2))), folder)
-    assert line == f"ossia: port {port} on 127.0.0.1 is in use: free it or use another"
+        folders = {name: stack.enter_context(heads.folder()) for name in ("bundle", "rank", "port", "ray", "deep")}
+        specs = {
+            "bundle": heads.spec(cpus_per_rank=CORES),
+            "rank": heads.spec(runner=RunnerSpec("refuse", Layout(2))),
+            "port": heads.spec(controller_port=port, runner=RunnerSpec("hang", Layout(2))),
+            "ray": heads.spec(ray_address="127.0.0.1:1"),
+            "deep": heads.spec(ray_folder=str(folders["deep"] / ("deep" * 10))),
+        }
+        running = {name: stack.enter_context(heads.running(spec, folders[name])) for name, spec in specs.items()}
+        yield {name: _refusal(head, folders[name]) for name, head in running.items()} | {"taken": str(port)}
 
 
-def test_a_ray_that_is_not_there(folder: Path) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{unused.getsockname()[1]}"
-        line = refuse(heads.spec(ray_address=address), folder)
-    assert line == f"ossia: no Ray answers at {address}: start it, or give its GCS as HOST:PORT"
+def _refusal(head: heads.Head, folder: Path) -> str:
+    assert head.process.wait(60) == 2, head.stderr
+    head.reader.join()
+    assert processes.of_ray(folder) == []
+    return head.stderr.splitlines()[-1]
 
 
-def test_a_folder_too_deep_for_sockets(folder: Path) -> None:
-    line = refuse(heads.spec(ray_folder=str(folder / ("deep" * 10))), folder)
-    assert "is too long for sockets" in line
+def test_a_bundle_that_no_node_holds(lines: dict[str, str]) -> None:
+    asked = f"ossia: replica-0 cannot be placed: the bundle of its rank 1 asks for CPU {CORES} on one node"
+    assert lines["bundle"].startswith(asked)
+    assert f"127.0.0.1 offers CPU {CORES}; lower" in lines["bundle"]
+
+
+def test_a_rank_that_refuses_its_spec(lines: dict[str, str]) -> None:
+    assert lines["rank"].startswith("ossia: rank ")
+    assert lines["rank"].endswith(" on 127.0.0.1: the checkpoint is not gpt-oss: give one that is")
+
+
+def test_a_port_in_use(lines: dict[str, str]) -> None:
+    assert lines["port"].startswith(f"ossia: cannot listen on 127.0.0.1:{lines['taken']}: it is in use")
+
+
+def test_a_ray_that_is_not_there(lines: dict[str, str]) -> None:
+    assert lines["ray"] == "ossia: no Ray answers at 127.0.0.1:1: start it, or give its GCS as HOST:PORT"
+
+
+def test_a_folder_too_deep_for_sockets(lines: dict[str, str]) -> None:
+    assert "is too long for sockets" in lines["deep"]

@@ -146,13 +146,17 @@ def test_a_lost_gcs_is_replaced_while_the_replicas_serve(start: Callable[..., Ru
     assert running.ended() == 0
 
 
-def test_a_head_that_dies_comes_back(start: Callable[..., Running]) -> None:
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(signal.SIGKILL, "head was killed by SIGKILL"), (signal.SIGUSR2, "the raylet died, and every rank with it")],
+)
+def test_a_head_that_dies_comes_back(start: Callable[..., Running], number: signal.Signals, reason: str) -> None:
     running = start()
     running.ready()
     first = running.pid("head")
-    os.kill(first, signal.SIGKILL)
+    os.kill(first, number)
     running.until(lambda: running.state.phase == "ready" and running.pid("head") != first)
-    assert "head was killed by SIGKILL" in running.errors.read_text()
+    assert f"ossia: {reason}; starting a new head\n" in running.errors.read_text()
     running.process.terminate()
     assert running.ended() == 0
 

@@ -1,7 +1,7 @@
 """A head for tests, run by the supervisor in place of cluster.head: its Ray and its ranks are processes that sleep.
 
 FAKE_HEAD=refuse ends it with a user's error, FAKE_HEAD=crash with an exception, FAKE_HEAD=slow never becomes ready.
-SIGUSR1 makes it lose its GCS. What it was told lies beside its spec as it was read.
+SIGUSR1 makes it lose its GCS, SIGUSR2 its raylet. What it was told lies beside its spec as it was read.
 """
 
 import json
@@ -29,6 +29,7 @@ def main() -> None:
             raise RuntimeError("the head has a bug")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGUSR1, lambda *_: say(event="gcs_lost"))
+    signal.signal(signal.SIGUSR2, lambda *_: lose_raylet())
     children = run(spec)
     try:
         while True:
@@ -74,6 +75,12 @@ def fleet(ranks: list[list[subprocess.Popen[bytes]]]) -> fleet_pb2.FleetState:
         for rank, process in enumerate(replica):
             added.ranks.add(rank=rank, pid=process.pid, node="here", metrics_address="127.0.0.1:1")
     return state
+
+
+def lose_raylet() -> None:
+    say(event="error", message="the raylet died, and every rank with it")
+    print("[state-dump] what Ray says of it", file=sys.stderr)
+    sys.exit(1)
 
 
 def start(*command: str) -> subprocess.Popen[bytes]:
