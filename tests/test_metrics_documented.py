@@ -1,0 +1,30 @@
+"""docs/metrics.md names every metric of every process with its type, and no other."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Metric
+
+from cluster.fleet import Fleet
+from router.gateway.metrics import Metrics as GatewayMetrics
+from router.metrics import RouterMetrics
+from workers.metrics import Metrics as WorkerMetrics
+
+PAGE = Path(__file__).parents[1] / "docs/metrics.md"
+ROW = re.compile(r"^\| `(ossia_\w+)` \| (\w+) \|", re.MULTILINE)
+SUPERVISOR = ("ossia_supervisor_restarts_total", "counter")  # registered by `ossia serve`, for the life of its process
+
+
+def test_every_metric_is_documented_and_no_other() -> None:
+    registry = CollectorRegistry()
+    GatewayMetrics(registry)
+    RouterMetrics(registry)
+    WorkerMetrics(registry)
+    known = set(_rows([*registry.collect(), *Fleet([], []).collect()]))
+    assert set(ROW.findall(PAGE.read_text())) == known | {SUPERVISOR}
+
+
+def _rows(families: Iterable[Metric]) -> Iterable[tuple[str, str]]:
+    for family in families:
+        yield family.name + ("_total" if family.type == "counter" else ""), family.type
