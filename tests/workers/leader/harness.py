@@ -9,6 +9,7 @@ from dataclasses import replace
 from threading import Semaphore
 from typing import Any
 
+from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
@@ -98,16 +99,23 @@ class Server:
     def __init__(self, runner: FakeRunner, limits: Limits, token: str | None) -> None:
         self.runner = runner
         self.registry = CollectorRegistry()
+        self._channels: list[aio.Channel] = []
         self.leader = Leader(
             runner, limits, CARD, host="127.0.0.1", port=0, token=token, beat_s=1000.0, metrics=Metrics(self.registry)
         )
 
     def stub(self, token: str | None = None) -> engine_pb2_grpc.EngineAsyncStub:
-        self.channel = wire.channel(self.address, token)
-        return engine_pb2_grpc.EngineStub(self.channel)
+        self._channels.append(wire.channel(self.address, token))
+        return engine_pb2_grpc.EngineStub(self._channels[-1])
 
     async def start(self) -> None:
         self.address = await self.leader.start()
+
+    async def stop(self) -> None:
+        """Ends the leader and, while there still is a loop, the channels to it."""
+        await self.leader.stop(0.0)
+        for channel in self._channels:
+            await channel.close()
 
     @property
     def received(self) -> int:
@@ -143,4 +151,4 @@ async def serving(
     finally:
         if gate is not None:
             gate.release(10_000)
-        await server.leader.stop(0.0)
+        await server.stop()

@@ -42,7 +42,7 @@ async def test_health_follows_the_first_token_and_the_end() -> None:
     assert [await health(address, name) for name in ("", "ossia.v1.Engine")] == [SERVING] * 2
     card = await server.stub().Describe(engine_pb2.DescribeRequest())
     assert (card.ready, card.epoch, list(card.model_names)) == (True, 7, ["fake"])
-    await server.leader.stop(0.0)
+    await server.stop()
     with pytest.raises(grpc.aio.AioRpcError):
         await health(address, "")
     assert server.runner.closed
@@ -168,7 +168,7 @@ async def test_a_replica_that_cannot_generate_does_not_start() -> None:
     server = Server(FakeRunner(LIMITS.kv_blocks, LIMITS.block_size, fail_at=0), LIMITS, None)
     with pytest.raises(RuntimeError, match="a rank is lost"):
         await server.leader.start()
-    await server.leader.stop(0.0)
+    await server.stop()
 
 
 async def test_a_model_that_computes_no_numbers_does_not_start() -> None:
@@ -176,7 +176,7 @@ async def test_a_model_that_computes_no_numbers_does_not_start() -> None:
     server.runner.broken = frozenset({1})
     with pytest.raises(UserError, match="not finite numbers: the checkpoint is broken"):
         await asyncio.wait_for(server.leader.start(), 10)
-    await server.leader.stop(0.0)
+    await server.stop()
 
 
 async def test_a_request_without_finite_logits_fails_alone() -> None:
