@@ -219,6 +219,7 @@ class Router:
         if request.resumptions > self._options.max_resumptions:
             logger.error("given up after %d replicas: %s", request.resumptions, error.message, extra=request.log)
             raise error
+        request.until = None  # it has had a replica: it waits for the next one anew
         request.full.clear()
         self._metrics.resumed.inc()
         logger.warning("resumed from token %d: %s", len(request.output), error.message, extra=request.log)

@@ -281,6 +281,20 @@ async def test_stream_survives_a_time_without_replicas() -> None:
     await second.kill()
 
 
+async def test_a_request_that_had_a_replica_for_long_waits_for_the_next_one() -> None:
+    engine = FakeEngine(step_s=None)
+    async with routed(engine, queue_wait_s=2) as router:
+        request = asyncio.create_task(collect(router.generate(submit())))
+        await engine.until(lambda: engine.running == 1)
+        await asyncio.sleep(2.2)  # a long prefill, as far as the router knows
+        await engine.kill()
+        await router.wait_ready(False)
+        again = FakeEngine()
+        await again.start(int(engine.address.rpartition(":")[2]))
+        assert tokens(await request) == undisturbed(submit())
+        await again.kill()
+
+
 @pytest.mark.parametrize("death", ["break", "tell"])
 async def test_poison_request_is_given_up(death: str) -> None:
     engines = [FakeEngine(), FakeEngine()]
@@ -397,7 +411,9 @@ async def test_a_replica_that_describes_itself_but_takes_no_session_gets_nothing
     async with routed(leaving, other, max_resumptions=0) as router:
         leaving.closed = True
         leaving.break_sessions()
-        await leaving.until(lambda: leaving.sessions == 0)
+        while len(router._roster.ready()) > 1:  # the router learns of it
+            router._roster._changed.clear()
+            await router._roster._changed.wait()
         for n in range(20):
             assert tokens(await collect(router.generate(submit(n)))) == undisturbed(submit(n))
             await asyncio.sleep(0.02)  # it is dialled again meanwhile
