@@ -51,13 +51,16 @@ class Scheduler:
         return sum(request.uncomputed for request in self._requests.values() if request.uncomputed > 1)
 
     def submit(self, request: Request) -> None:
-        """Queues a request; its end is told by the next update, at once where a resumption is complete or the queue is full."""
+        """Queues a request; its end is told by the next update, at once where a resumption is complete or the queue is full.
+
+        A full queue takes requests with resumed output all the same: their clients have been promised the rest.
+        """
         assert request.key not in self._requests, f"duplicate request {request.key!r}"
         self._arrivals += 1
         request.arrival = self._arrivals
         if request.finish is not None:
             self._ended.append(_ending(request, request.finish))
-        elif self.waiting >= self.limits.max_waiting:
+        elif self.waiting >= self.limits.max_waiting and not request.output:
             message = f"{self.waiting} requests wait already"
             refusal = Refusal(Cause.EXHAUSTED, message, reason="QUEUE_FULL", retry_after_s=1.0)
             self._ended.append(_ending(request, refusal))

@@ -156,6 +156,17 @@ def test_the_queue_has_a_bound() -> None:
     assert end.retry_after_s
 
 
+def test_a_full_queue_still_takes_what_was_promised_elsewhere() -> None:
+    sampling = Sampling(temperature=0.0, max_tokens=6)
+    whole = expected([9], sampling)
+    harness = Harness(limits(max_waiting=2))
+    for rid in range(2):
+        harness.submit(rid, [8 + rid])
+    harness.submit(2, [9], sampling, resume=whole[:3])
+    harness.run()
+    assert harness.tokens(2) == whole[3:]
+
+
 def test_logprobs_come_with_the_tokens_that_asked_for_them() -> None:
     harness = Harness()
     harness.submit(0, [9], Sampling(temperature=0.0, max_tokens=2, logprobs=2))
