@@ -103,7 +103,7 @@ class Head:
         from cluster.controller import ControllerActor
         from cluster.placement import preflight
 
-        preflight(self._spec)
+        self._spec = preflight(self._spec)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._controller = ControllerActor.options(
             name=f"{self._spec.instance}/controller",

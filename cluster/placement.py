@@ -1,8 +1,9 @@
 """Where ranks go: placement groups, refused beforehand where they cannot be placed, waited for within bounds."""
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -25,12 +26,27 @@ class Node:
     offers: Mapping[str, float]  # resource to amount
 
 
-def preflight(spec: HeadSpec) -> None:
-    """Raises UserError where the live nodes, were they empty, could not hold all replicas at once."""
+def preflight(spec: HeadSpec) -> HeadSpec:
+    """`spec` with the CPUs of a rank. Raises UserError where the live nodes, were they empty, could not hold all replicas."""
     nodes = [Node(node["NodeManagerAddress"], node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    spec = divided(spec, nodes)
     reason = refusal(spec, spec.names, nodes)
     if reason:
-        raise UserError(f"{reason}; lower --replicas, --ranks or the CPUs per rank, or add nodes")
+        raise UserError(f"{reason}; lower --replicas or --ranks, or add nodes")
+    return spec
+
+
+def divided(spec: HeadSpec, nodes: Sequence[Node]) -> HeadSpec:
+    """`spec`; where it leaves the CPUs of a rank open, with the largest even share that lets `nodes` hold every replica."""
+    if spec.cpus_per_rank:
+        return spec
+    whole = {node.offers.get("CPU", 0.0) for node in nodes}
+    shares = sorted({cpus / (spec.runner.layout.ranks * count) for cpus in whole for count in range(1, spec.replicas + 1)})
+    for share in reversed(shares):
+        divided = replace(spec, cpus_per_rank=math.floor(share * 10_000) / 10_000)  # what Ray tells apart
+        if divided.cpus_per_rank and not refusal(divided, spec.names, nodes):
+            return replace(divided, runner=replace(spec.runner, threads=max(1, int(share))))
+    return replace(spec, cpus_per_rank=1.0)  # refused for what they lack otherwise
 
 
 async def place(spec: HeadSpec, replica: str, name: str) -> Any:
@@ -69,7 +85,7 @@ def _take(spec: HeadSpec, free: list[dict[str, float]]) -> int | None:
     for node, count in zip(free, room, strict=True):
         taken = min(left, count)
         left -= taken
-        for resource, amount in spec.bundle.items():
+        for resource, amount in spec.bundle.items() if taken else ():
             node[resource] -= taken * amount
     return None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from cluster import gcs, processes, reaper
+from cluster import cores, gcs, processes, reaper
 from cluster.spec import HeadSpec
 from ossia.common.errors import UserError
 
@@ -17,6 +17,7 @@ NAMESPACE = "ossia"
 WEEK_S = 7 * 24 * 3600
 OBJECT_STORE_BYTES = 80 << 20  # nothing travels through it after start-up; this is near Ray's least
 LONGEST_FOLDER = 36  # characters: Linux allows 107 for a socket's path, Ray adds up to 71
+TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 PARTS = ("gcs_server", "raylet")
 
 
@@ -40,17 +41,17 @@ class LocalRay:
 
     def __init__(self, spec: HeadSpec) -> None:
         """Raises UserError. Must run in the main thread: the kernel ends Ray's processes with the thread that started them."""
-        import ray
-
         self.own = spec.ray_address is None
         if spec.ray_address is None:
             _make(Path(spec.ray_folder))
-        elif not asyncio.run(gcs.alive(spec.ray_address)):  # Ray would wait for as long as for a GCS that is lost
-            raise UserError(f"no Ray answers at {spec.ray_address}: start it, or give its GCS as HOST:PORT")
+        else:
+            _approach(spec.ray_address)
+        import ray
+
         try:
             ray.init(namespace=NAMESPACE, log_to_driver=False, configure_logging=False, **_arguments(spec))
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            where = f"Ray at {spec.ray_address} cannot be joined" if spec.ray_address else "Ray does not start"
+            where = f"Ray at {spec.ray_address} cannot be joined (its token?)" if spec.ray_address else "Ray does not start"
             raise UserError(f"{where}: {str(error).strip().splitlines()[0]}") from error
         self.address: str = ray.get_runtime_context().gcs_address
         self._started = processes.below(psutil.Process()) if self.own else []
@@ -72,12 +73,22 @@ class LocalRay:
         processes.kill(started)
 
 
+def _approach(address: str) -> None:
+    """Raises UserError where Ray would wait: for a week where nobody answers, for long where it lacks a token."""
+    if not asyncio.run(gcs.alive(address)):
+        raise UserError(f"no Ray answers at {address}: start it, or give its GCS as HOST:PORT")
+    if asyncio.run(gcs.demands_token(address)):
+        os.environ["RAY_AUTH_MODE"] = "token"  # Ray presents what it finds only if told so
+        if not any(map(os.environ.get, TOKEN_VARIABLES)) and not Path("~/.ray/auth_token").expanduser().exists():
+            raise UserError(f"Ray at {address} demands a token: set RAY_AUTH_TOKEN_PATH to a file with it, or RAY_AUTH_TOKEN")
+
+
 def _arguments(spec: HeadSpec) -> Mapping[str, Any]:
     if spec.ray_address:
         return {"address": spec.ray_address}
     return {
         "address": "local",
-        "num_cpus": os.cpu_count(),
+        "num_cpus": cores.available(),
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
         "_temp_dir": spec.ray_folder,

@@ -1,20 +1,17 @@
 """`ossia serve`: from what is asked for to a running instance. Checks everything that can be checked before anything starts."""
 
 import asyncio
-import math
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 from prometheus_client import Counter
 
-from cluster import cores, devices, memory, planner, probe, token
+from cluster import devices, memory, planner, probe, token
 from cluster.config import ServeConfig
 from cluster.identity import ProcessId
 from cluster.make_checkpoint import default_checkpoint
@@ -89,8 +86,6 @@ def plan_runner(config: ServeConfig, model: ResolvedModel, gpus: Sequence[int]) 
         kv_memory=plan.kv_memory,
         max_context=config.max_context,
         unpack_experts=config.unpack_experts,
-        threads=max(1, int(cores.available() / ranks)),
-        interface=interface(node_ip(config.ray_address)),
     )
 
 
@@ -111,28 +106,14 @@ def head_spec(config: ServeConfig, model: ResolvedModel, runner: RunnerSpec, gpu
         ray_address=config.ray_address,
         node_ip=node_ip(config.ray_address),
         token=token.read() or (token.make() if open_to_others else None),
-        cpus_per_rank=share_of_cores(config.replicas * config.ranks),
         gpus_per_rank=1.0 if gpus else 0.0,
         grace_s=config.grace,
     )
 
 
-def share_of_cores(ranks: int) -> float:
-    """CPUs of a rank's bundle, where `ranks` share this host; rounded down to what Ray tells apart."""
-    return math.floor(cores.available() / ranks * 10_000) / 10_000
-
-
 def node_ip(ray_address: str | None) -> str:
     """The address of this host in the cluster: loopback, unless Ray runs elsewhere too."""
     return LOOPBACK if ray_address is None else probe.local_address(ray_address)
-
-
-def interface(address: str) -> str:
-    """The network interface that has this address."""
-    for name, addresses in psutil.net_if_addrs().items():
-        if any(each.family == socket.AF_INET and each.address == address for each in addresses):
-            return name
-    raise UserError(f"no network interface of this host has the address {address}")
 
 
 def _instance(config: ServeConfig, spec: HeadSpec, model: ResolvedModel, port: int, scratch: Path) -> Instance:

@@ -159,7 +159,7 @@ class Supervisor:
             first(child.wait(), self._now.wait()), self._spec.grace_s + EXTRA_S if self._ready.is_set() else UNREADY_S
         )
         if self._spec.ray_address and not child.ended:  # what a killed head leaves in somebody else's Ray stays there
-            child.terminate()  # a second time: no grace
+            child.hurry()
             await _bounded(child.wait(), UNREADY_S)
         if not child.ended and not self._now.is_set():
             self._progress.say(f"{child.part} is killed: it has not ended by itself")

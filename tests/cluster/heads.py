@@ -86,10 +86,11 @@ class Head:
 
     def fleet(self, until: Condition = lambda _: True, timeout_s: float = 30) -> fleet_pb2.FleetState:
         """The first state of which `until` holds."""
-        state = None
-        for state in self.states(timeout_s):
-            if until(state):
-                return state
+        state, deadline = None, time.monotonic() + timeout_s
+        while time.monotonic() < deadline:  # a stream may break with the controller that just died
+            for state in self.states(deadline - time.monotonic()):
+                if until(state):
+                    return state
         raise AssertionError(f"not reached within {timeout_s} s; last was {state}")
 
     def states(self, timeout_s: float) -> Iterator[fleet_pb2.FleetState]:

@@ -70,11 +70,46 @@ def ray(redis: str) -> Iterator[ExternalRay]:
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(folder / "auth_token"))
         variables = environment(heads.spec(ray_address="given")) | {"RAY_REDIS_ADDRESS": redis}
         port = free_port()
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--port", str(port), "--num-cpus", "4"]
-        command += ["--temp-dir", str(folder), "--include-dashboard", "false"]
-        command += ["--object-store-memory", str(80 << 20)]
-        subprocess.run(command, env=os.environ | variables, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        first = ["--head", "--port", str(port), "--temp-dir", str(folder), "--include-dashboard", "false"]
+        for node in (first, ["--address", f"127.0.0.1:{port}"]):
+            command = [sys.executable, "-m", "ray.scripts.scripts", "start", *node, "--num-cpus", "4"]
+            command += ["--object-store-memory", str(80 << 20)]
+            subprocess.run(
+                command, env=os.environ | variables, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+        patch.delenv("RAY_AUTH_MODE")  # who joins finds out
         yield ExternalRay(folder, f"127.0.0.1:{port}")
+        clients = [process for process in psutil.process_iter() if process.cmdline()[1:3] == ["-m", "ray.util.client.server"]]
+        processes.kill(each for each in clients if any(word.endswith(f":{port}") for word in each.cmdline()))
+
+
+def test_a_rank_that_hangs_on_another_node_is_killed_there(ray: ExternalRay) -> None:
+    spec = heads.spec(instance="far", ray_address=ray.address, token="secret", cpus_per_rank=0.0)  # evenly: a replica a node
+    folder = ray.folder / "far"
+    folder.mkdir()
+    with heads.running(spec, folder) as head:
+        head.start()
+        before = head.fleet()
+        for replica in before.replicas:
+            os.kill(pids(replica)[1], signal.SIGSTOP)
+        after = head.fleet(lambda state: all(each.epoch == 2 and each.state == READY for each in state.replicas))
+        assert not any(processes.alive(pid) for replica in before.replicas for pid in pids(replica))
+        ranks = [pid for replica in after.replicas for pid in pids(replica)]
+        head.process.terminate()
+        head.process.send_signal(signal.SIGINT)  # without grace
+        assert head.process.wait(20) == 0
+        processes.wait([process for process in map(processes.find, ranks) if process], 10)
+        assert not any(map(processes.alive, ranks))
+
+
+def test_a_ray_that_demands_a_token_is_not_waited_for(ray: ExternalRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH")
+    monkeypatch.setenv("HOME", str(ray.folder))
+    folder = ray.folder / "stranger"
+    folder.mkdir()
+    with heads.running(heads.spec(ray_address=ray.address, token="secret"), folder) as head:
+        assert head.process.wait(15) == 2
+        assert head.stderr.startswith(f"ossia: Ray at {ray.address} demands a token: set RAY_AUTH_TOKEN_PATH")
 
 
 def test_an_instance_outlives_the_gcs_and_goes_on_with_the_next(ray: ExternalRay) -> None:

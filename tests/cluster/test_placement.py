@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.placement import Node, refusal
+from cluster.placement import Node, divided, refusal
 from cluster.spec import HeadSpec
 from workers.model.layout import Layout
 from workers.runner.spec import RunnerSpec
@@ -46,3 +47,30 @@ def test_strict_pack_is_refused_exactly_where_whole_gangs_do_not_fit(cores: list
     spec = replace(SPEC, runner=RunnerSpec("checkpoint", Layout(ranks)), replicas=replicas, cpus_per_rank=0.1)
     nodes = [Node(str(index), {"CPU": count / 10}) for index, count in enumerate(cores)]
     assert (refusal(spec, spec.names, nodes) is None) == (sum(count // ranks for count in cores) >= replicas)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "share", "threads"),
+    [([2], 0.5, 1), ([8], 2, 2), ([3], 0.75, 1), ([8, 8], 4, 4), ([8, 4], 2, 2), ([8, 1], 2, 2), ([0, 6], 1.5, 1)],
+)
+def test_cpus_left_open_are_shared_evenly(cpus: list[float], share: float, threads: int) -> None:
+    spec = divided(replace(SPEC, cpus_per_rank=0.0), [Node(str(index), {"CPU": count}) for index, count in enumerate(cpus)])
+    assert (spec.cpus_per_rank, spec.runner.threads) == (share, threads)
+
+
+def test_only_nodes_with_gpus_share_where_ranks_have_them() -> None:
+    nodes = [Node("plain", {"CPU": 64}), Node("gpus", {"CPU": 8, "GPU": 4})]
+    assert divided(replace(SPEC, cpus_per_rank=0.0, gpus_per_rank=1), nodes).cpus_per_rank == 2
+
+
+def test_what_no_share_places_is_refused_by_name() -> None:
+    nodes = [Node("a", {"CPU": 8, "GPU": 3})]
+    spec = divided(replace(SPEC, cpus_per_rank=0.0, gpus_per_rank=1), nodes)
+    assert "replica-1 cannot be placed: the bundle of its rank 1" in (refusal(spec, spec.names, nodes) or "")
+
+
+@given(cpus=st.lists(st.integers(0, 8), min_size=1, max_size=4), ranks=st.sampled_from([1, 2, 4]), replicas=st.integers(1, 4))
+def test_every_share_places_every_replica(cpus: list[int], ranks: int, replicas: int) -> None:
+    spec = replace(SPEC, runner=RunnerSpec("checkpoint", Layout(ranks)), replicas=replicas, cpus_per_rank=0.0)
+    nodes = [Node(str(index), {"CPU": count}) for index, count in enumerate(cpus)]
+    assert (refusal(divided(spec, nodes), spec.names, nodes) is None) == any(cpus)
