@@ -1,15 +1,12 @@
 """Processes written down so that another command can end them later: a pid alone may by then be somebody else's."""
 
-import math
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
 
-POLL_S = 0.02  # the kernel tells the end of a process to its parent alone
-KILL_TIMEOUT_S = 10.0  # for the kernel to take back what a killed process held
+from cluster import processes
 
 
 @dataclass(frozen=True)
@@ -32,31 +29,12 @@ class ProcessId:
         """The process while it is still this one and has not ended."""
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.created) < 0.1 and _runs(process):
+            if abs(process.create_time() - self.created) < 0.1 and processes.runs(process):
                 return process
         return None
 
 
-def kill(processes: Iterable[ProcessId]) -> None:
+def kill(identities: Iterable[ProcessId]) -> None:
     """SIGKILL to each that is still itself and to all under it; returns when they are gone."""
-    doomed: dict[int, psutil.Process] = {}
-    for root in filter(None, [process.find() for process in processes]):
-        with suppress(psutil.NoSuchProcess):
-            doomed |= {process.pid: process for process in [root, *root.children(recursive=True)]}
-    for process in doomed.values():
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    wait(list(doomed.values()), KILL_TIMEOUT_S)
-
-
-def wait(processes: list[psutil.Process], timeout_s: float = math.inf) -> None:
-    """Returns when all have ended. A zombie has: in a container there may be nobody to take its exit code."""
-    deadline = time.monotonic() + timeout_s
-    while any(map(_runs, processes)) and time.monotonic() < deadline:
-        time.sleep(POLL_S)
-
-
-def _runs(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    return False
+    roots = [process for process in (identity.find() for identity in identities) if process]
+    processes.kill({process for root in roots for process in (root, *processes.below(root))})

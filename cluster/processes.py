@@ -1,11 +1,14 @@
-"""Processes of this host that Ray started: killing them for sure, and finding all that belong to one Ray."""
+"""Processes of this host: killing them for sure, waiting for their end, and finding all that belong to one Ray."""
 
+import math
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+POLL_S = 0.02  # the kernel tells the end of a process to its parent alone
 KILL_TIMEOUT_S = 10.0  # for the kernel to take back what a killed process held
 ACTOR_TITLE = "ray::"  # how Ray titles the process of an actor
 
@@ -21,15 +24,27 @@ def kill(processes: Iterable[psutil.Process]) -> None:
     for process in doomed:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(doomed, timeout=KILL_TIMEOUT_S)
+    wait(doomed, KILL_TIMEOUT_S)
+
+
+def wait(processes: Iterable[psutil.Process], timeout_s: float = math.inf) -> None:
+    """Returns when all have ended. A zombie has: in a container there may be nobody to take its exit code."""
+    left, deadline = list(processes), time.monotonic() + timeout_s
+    while any(map(runs, left)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+
+
+def runs(process: psutil.Process) -> bool:
+    """It is still itself and has not ended."""
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def alive(pid: int) -> bool:
     """The process exists and has not ended."""
     process = find(pid)
-    with suppress(psutil.NoSuchProcess):
-        return process is not None and process.status() != psutil.STATUS_ZOMBIE
-    return False
+    return process is not None and runs(process)
 
 
 def below(root: psutil.Process) -> list[psutil.Process]:

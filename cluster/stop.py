@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from cluster import identity
+from cluster import identity, processes
 from cluster.state import Folder, Instance
 
 HEAD_EXTRA_S = 20.0  # beyond the grace, for a head to end by itself
@@ -16,7 +16,7 @@ def stop(name: str) -> None:
     supervisor = instance.supervisor.find()
     if supervisor is not None:
         supervisor.terminate()
-        identity.wait([supervisor])  # it ends by itself within twice the grace
+        processes.wait([supervisor])  # it ends by itself within twice the grace
     if folder.read() is not None:
         clean(folder, instance)
 
@@ -27,7 +27,7 @@ def clean(folder: Folder, instance: Instance) -> None:
     Its head notices the supervisor's end by itself and stops in order, which alone frees what it has in somebody else's Ray.
     """
     head = instance.process("head")
-    identity.wait([process] if head and (process := head.find()) else [], instance.grace + HEAD_EXTRA_S)
+    processes.wait([process] if head and (process := head.find()) else [], instance.grace + HEAD_EXTRA_S)
     identity.kill([instance.supervisor, *instance.processes])
     shutil.rmtree(Path(instance.folder), ignore_errors=True)
     folder.remove()
