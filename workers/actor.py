@@ -3,11 +3,13 @@
 import importlib
 import logging
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import psutil
 import ray
 
 from ossia.common.errors import UserError
@@ -32,7 +34,7 @@ class Rank:
 
     def __init__(self, spec: ShardSpec, rank: int, shard: str) -> None:
         self._node = ray.util.get_node_ip_address()
-        self._spec = replace(spec, host=spec.host or self._node)
+        self._spec = replace(spec, host=spec.host or self._node, rendezvous_host=self._node)
         self._rank = rank
         self._class = shard
         self._shard: Shard | None = None
@@ -42,10 +44,12 @@ class Rank:
     def prepare(self) -> RankStatus:
         """Makes the shard. Raises UserError for what it finds wrong with its spec."""
         module, name = self._class.split(":")
-        self._shard = shard = getattr(importlib.import_module(module), name)(self._spec, self._rank)
         with self._named():
+            runner = replace(self._spec.runner, interface=_interface(self._node))
+            shard = getattr(importlib.import_module(module), name)(replace(self._spec, runner=runner), self._rank)
             info = shard.prepare()
-        info = replace(info, metrics_address=self._reachable(info.metrics_address), rendezvous=self._reachable(info.rendezvous))
+        self._shard = shard
+        info = replace(info, metrics_address=self._reachable(info.metrics_address))
         self._status = RankStatus(info, ray.get_runtime_context().get_node_id())
         return self._status
 
@@ -93,9 +97,27 @@ class Rank:
         self._ended.set()
 
     def _reachable(self, address: str) -> str:
-        """`address` with the node's own in place of one that stands for every interface."""
+        """`address` with this host's own in place of one that stands for every interface."""
         host, _, port = address.rpartition(":")
-        return f"{self._node}:{port}" if host in WILDCARDS else address
+        return f"{_outward()}:{port}" if host in WILDCARDS else address
+
+
+def _outward() -> str:
+    """The address that this host, or pod, is reached at: that of its default route; loopback without one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        try:
+            datagrams.connect(("192.0.2.1", 9))  # sends nothing; the address is reserved for documentation
+        except OSError:
+            return "127.0.0.1"
+        return str(datagrams.getsockname()[0])
+
+
+def _interface(address: str) -> str:
+    """The network interface of this host that has this address: it may have another name on every host."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(each.family == socket.AF_INET and each.address == address for each in addresses):
+            return name
+    raise UserError(f"no network interface of this host has the address {address}, which Ray gives it")
 
 
 RankActor = ray.remote(concurrency_groups={"ping": 1, "wait": 1}, max_concurrency=2, max_restarts=0, max_task_retries=0)(Rank)

@@ -42,13 +42,14 @@ class ShardSpec:
     epoch: int  # one life of the gang
     runner: RunnerSpec
     model_names: tuple[str, ...]  # the preferred one first
-    host: str  # address that gRPC, metrics and the rendezvous bind to
+    host: str  # address that gRPC and metrics bind to
     port: int  # the leader's; 0 is a free one
     token: str | None  # the cluster's gRPC token
     max_sequences: int  # requests that run at once
     token_budget: int  # tokens computed in a step
     log_folder: str | None  # None logs to stderr
     grace_s: float  # for running requests to finish when a signal stops `python -m workers.shard`
+    rendezvous_host: str = ""  # address that the ranks meet at, which asks for no token; empty: that of gRPC
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Shard:
     def _open_store(self) -> str:
         from workers import rendezvous
 
-        self._store, address = rendezvous.serve(self._spec.host, self._spec.runner.layout.ranks)
+        self._store, address = rendezvous.serve(self._spec.rendezvous_host or self._spec.host, self._spec.runner.layout.ranks)
         return address
 
     def _load(self, address: str) -> "TorchRunner":

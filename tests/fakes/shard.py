@@ -25,7 +25,7 @@ class Shard:
     def prepare(self) -> RankInfo:
         if self._spec.runner.checkpoint == "refuse":
             raise UserError("the checkpoint is not gpt-oss: give one that is")
-        return RankInfo(self._rank, os.getpid(), "here", f"{self._spec.host}:1", f"{self._spec.host}:2")
+        return RankInfo(self._rank, os.getpid(), "here", f"{self._spec.host}:1", f"{self._spec.rendezvous_host}:2")
 
     def start(self, rendezvous: str, ranks: list[RankInfo]) -> str:
         if self._spec.runner.checkpoint == "break":
