@@ -27,8 +27,11 @@ def build(spec: RunnerSpec, rank: int, store: Store | None, progress: Callable[[
 
     `progress` is told the bytes read. Raises UserError where the checkpoint, the layout or the memory do not fit, and
     RuntimeError when another rank is lost or late.
+
+    Computes on one thread until it returns: the first thread that computes on several makes OpenMP's pool of them, and where
+    that is not the thread which runs the steps, a second pool makes both share the cores (three times slower, measured).
     """
-    torch.set_num_threads(spec.threads)
+    torch.set_num_threads(1)
     place, dtype = placement(), DTYPES[spec.dtype]
     weights = open_checkpoint(spec.checkpoint, progress)
     if reason := refusal(weights.config, spec.layout):
@@ -51,6 +54,7 @@ def build(spec: RunnerSpec, rank: int, store: Store | None, progress: Callable[[
         _await_loaded(store, rank, spec.layout.ranks)
     cache = Cache(shard, collective.smallest(blocks), spec.block_size, dtype, place.device)
     kernels = {"attention": attention.name, "experts": experts.name}
+    torch.set_num_threads(spec.threads)
     return TorchRunner(shard.config, model, cache, collective, kernels, place.device)
 
 

@@ -1,5 +1,8 @@
 """What a runner refuses before it loads, and what it says about itself."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,21 @@ def test_logits_that_are_no_numbers_yield_no_token(tmp_path: Path) -> None:
 def test_impossible_layout(checkpoint: str) -> None:
     with pytest.raises(UserError, match="8 key-value heads do not divide|3 ranks"):
         build(RunnerSpec(checkpoint, Layout(3)), 0, None)
+
+
+def test_loading_leaves_the_threads_of_computing_to_the_thread_that_runs_steps(checkpoint: str) -> None:
+    """A pool of OpenMP threads made while loading would share the cores with that of the step loop's thread."""
+    program = f"""
+import psutil, torch
+from workers.runner.build import build
+from workers.runner.spec import RunnerSpec
+torch.set_num_threads(1)
+before = psutil.Process().num_threads()
+build(RunnerSpec({checkpoint!r}, kv_memory=4 << 20, max_context=64, threads=3), 0, None)
+made = psutil.Process().num_threads() - before
+torch.ones(1 << 20).add_(1)
+print(made, psutil.Process().num_threads() - before, torch.get_num_threads())
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["0", "2", "3"]
