@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import httpx
+import aiohttp
 
 from ossia.common import wire
 from ossia.v1 import engine_pb2, engine_pb2_grpc
@@ -33,23 +33,24 @@ async def direct_ms(stub: "engine_pb2_grpc.EngineAsyncStub", prompt: list[int]) 
     return elapsed * 1e3
 
 
-async def http_ms(client: httpx.AsyncClient, model: str, prompt: list[int]) -> float:
+async def http_ms(client: aiohttp.ClientSession, model: str, prompt: list[int]) -> float:
     """Milliseconds from sending the request to the first event of its stream."""
     body = {"model": model, "prompt": prompt, "max_tokens": 1, "temperature": 0, "stream": True, "return_token_ids": True}
     started = time.perf_counter()
     elapsed = 0.0
-    async with client.stream("POST", "/v1/completions", json=body) as answer:
+    async with client.post("/v1/completions", json=body) as answer:
         answer.raise_for_status()
-        async for line in answer.aiter_lines():
-            if line.startswith("data: {") and not elapsed:
+        async for line in answer.content:
+            if line.startswith(b"data: {") and not elapsed:
                 elapsed = time.perf_counter() - started
     return elapsed * 1e3
 
 
 async def measure(leader: str, gateway: str, pairs: int, prompt_tokens: int) -> dict[str, object]:
-    async with wire.channel(leader, None) as channel, httpx.AsyncClient(base_url=gateway, timeout=60) as client:
+    async with wire.channel(leader, None) as channel, aiohttp.ClientSession(gateway) as client:
         stub = engine_pb2_grpc.EngineStub(channel)
-        model = (await client.get("/v1/models")).json()["data"][0]["id"]
+        async with client.get("/v1/models") as answer:
+            model = (await answer.json())["data"][0]["id"]
         direct, through = [], []
         for pair in range(pairs + 5):  # the first five warm both paths up
             prompt = [1000 + pair + index for index in range(prompt_tokens)]
