@@ -1,9 +1,11 @@
 """What every test here may rely on."""
 
 import os
+import signal
 
 from hypothesis import settings
 
 settings.register_profile("ossia", deadline=None)  # a busy machine is no failure
 settings.load_profile("ossia")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for transformers: threads spin for each other while processes of tests compute
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs, and so their children, deaf to it
