@@ -36,12 +36,16 @@ def test_every_host_becomes_a_node() -> None:
     assert node_type["min_workers"] == node_type["max_workers"] == len(load()["provider"]["worker_ips"])
 
 
-@pytest.mark.parametrize("role", ["head", "worker"])
+EVERYWHERE = {"RAY_AUTH_MODE": "token", "RAY_gcs_rpc_server_reconnect_timeout_s": "604800"}
+SETTINGS = {"head": EVERYWHERE | {"RAY_enable_autoscaler_v2": "0"}, "worker": EVERYWHERE}
+
+
+@pytest.mark.parametrize("role", SETTINGS)
 def test_start_commands_are_commands_of_this_ray(role: str) -> None:
     *_, start = load()[f"{role}_start_ray_commands"]
     words = shlex.split(start)
     settings = dict(word.split("=", 1) for word in words if word.startswith("RAY_"))
-    assert settings == {"RAY_AUTH_MODE": "token", "RAY_gcs_rpc_server_reconnect_timeout_s": "604800"}
+    assert settings == SETTINGS[role]
     binary, name, *arguments = words[len(settings) :]
     assert (binary, name) == ("~/ossia/.venv/bin/ray", "start")
     ray_cli.commands[name].make_context(name, arguments).close()
