@@ -30,8 +30,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGUSR1, lambda *_: say(event="gcs_lost"))
     signal.signal(signal.SIGUSR2, lambda *_: lose_raylet())
-    children = run(spec)
+    children: list[subprocess.Popen[bytes]] = []
     try:
+        run(spec, children)
         while True:
             signal.pause()
     finally:
@@ -39,12 +40,17 @@ def main() -> None:
             child.kill()
 
 
-def run(spec: dict[str, Any]) -> list[subprocess.Popen[bytes]]:
-    """What a head starts: all, or nothing where it joins the Ray of the head before."""
+def run(spec: dict[str, Any], children: list[subprocess.Popen[bytes]]) -> None:
+    """Adds what a head starts to `children`: all, or nothing where it joins the Ray of the head before."""
+
+    def start(*command: str) -> subprocess.Popen[bytes]:
+        children.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        return children[-1]
+
     if spec["ray_address"]:
         say(event="controller", address=f"127.0.0.1:{spec['controller_port']}", ray_address=spec["ray_address"], pids={})
         say(event="ready")
-        return []
+        return
     Path(spec["ray_folder"]).mkdir(exist_ok=True)
     gcs, raylet = start(*SLEEP), start(*SLEEP)
     ranks = [[start(*SLEEP) for _ in range(spec["runner"]["layout"]["ranks"])] for _ in range(spec["replicas"])]
@@ -54,7 +60,7 @@ def run(spec: dict[str, Any]) -> list[subprocess.Popen[bytes]]:
     state = fleet(ranks)
     for endpoint in spec["processes"]:
         state.processes.add(**endpoint)
-    controller = start(sys.executable, "-m", "tests.fakes.controller", str(spec["controller_port"]), MessageToJson(state))
+    start(sys.executable, "-m", "tests.fakes.controller", str(spec["controller_port"]), MessageToJson(state))
     say(
         event="controller",
         address=f"127.0.0.1:{spec['controller_port']}",
@@ -63,7 +69,6 @@ def run(spec: dict[str, Any]) -> list[subprocess.Popen[bytes]]:
     )
     if os.environ.get("FAKE_HEAD") != "slow":
         say(event="ready")
-    return [gcs, raylet, controller, *(rank for replica in ranks for rank in replica)]
 
 
 def fleet(ranks: list[list[subprocess.Popen[bytes]]]) -> fleet_pb2.FleetState:
@@ -81,10 +86,6 @@ def lose_raylet() -> None:
     say(event="error", message="the raylet died, and every rank with it")
     print("[state-dump] what Ray says of it", file=sys.stderr)
     sys.exit(1)
-
-
-def start(*command: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
 def say(**event: object) -> None:
