@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -229,18 +229,30 @@ def test_a_lost_gcs_is_told_survived_and_replaced(serving: Serving, client: open
     assert not [pid for pids in before.values() for pid in pids if psutil.pid_exists(pid)]
 
 
-def test_two_instances_run_side_by_side(serving: Serving, checkpoint: Path, tmp_path: Path) -> None:
-    other = Serving(tmp_path, checkpoint, "--replicas=1", "--ranks=1", name="second")
-    other.environment = serving.environment
-    other.start()
-    try:
-        for one in (serving, other):
-            client = openai.OpenAI(base_url=f"{one.url}/v1", api_key="unused")
-            assert complete(client, 5)
-        assert len(other.pids()) == 1
-    finally:
-        stopped = other.run("stop", "--name=second")
-    assert stopped.returncode == 0, stopped.stderr
+@pytest.fixture
+def other(serving: Serving, checkpoint: Path, tmp_path: Path) -> Iterator[Serving]:
+    """A second instance beside the first; stopped at the end where the test did not."""
+    running = Serving(tmp_path, checkpoint, "--replicas=1", "--ranks=1", name="second")
+    running.environment = serving.environment
+    yield running.start()
+    if running.process and running.process.poll() is None:
+        running.stop()
+
+
+def test_two_instances_run_side_by_side_and_a_stop_lets_requests_finish(serving: Serving, other: Serving) -> None:
+    clients = [openai.OpenAI(base_url=f"{one.url}/v1", api_key="unused", max_retries=0) for one in (serving, other)]
+    undisturbed = [complete(client, 200) for client in clients]
+    assert undisturbed[0] == undisturbed[1]
+    assert len(other.pids()) == 1
+    stream = clients[1].completions.create(
+        model="tiny-gpt-oss", prompt=PROMPT, max_tokens=200, temperature=0, stream=True, extra_body={"return_token_ids": True}
+    )
+    chunks = iter(stream)
+    tokens: list[int] = list(getattr(next(chunks).choices[0], "token_ids"))  # noqa: B009 (an extension)
+    with subprocess.Popen([str(OSSIA), "stop", "--name=second"], env=other.environment) as stop:
+        tokens += [token for chunk in chunks for token in getattr(chunk.choices[0], "token_ids", None) or []]
+        assert tokens == undisturbed[1]
+    assert stop.returncode == 0
     assert other.process is not None
     other.process.communicate(timeout=30)
     assert other.process.returncode == 0
