@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from torch._C._distributed_c10d import Store, TCPStore
 
-STARTING = timedelta(hours=1)  # how long ranks wait for the slowest process; whoever supervises them ends it sooner
+PATIENCE = timedelta(hours=1)  # how long ranks wait for the slowest; whoever supervises them ends it sooner
 
 
 def serve(host: str, ranks: int) -> tuple[TCPStore, str]:
@@ -22,7 +22,7 @@ def join(address: str, ranks: int) -> TCPStore:
     return TCPStore(host.strip("[]"), int(port), ranks, is_master=False, wait_for_workers=False)
 
 
-def meet(store: Store, rank: int, ranks: int) -> None:
-    """Returns once every rank has called it: what follows may then be held to the timeout of a collective."""
-    store.set(f"started/{rank}", "")
-    store.wait([f"started/{other}" for other in range(ranks)], STARTING)
+def meet(store: Store, stage: str, rank: int, ranks: int) -> None:
+    """Returns once every rank has reached `stage`: what follows may then be held to the timeout of a collective."""
+    store.set(f"{stage}/{rank}", "")
+    store.wait([f"{stage}/{other}" for other in range(ranks)], PATIENCE)

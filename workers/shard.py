@@ -141,7 +141,7 @@ class Shard:
         if self._rank > 0:
             self._store = rendezvous.join(address, spec.layout.ranks)
         if self._store is not None:
-            rendezvous.meet(self._store, self._rank, spec.layout.ranks)
+            rendezvous.meet(self._store, "started", self._rank, spec.layout.ranks)
         with loading(spec.checkpoint, spec.layout, self._rank) as advance:
 
             def progress(count: int) -> None:

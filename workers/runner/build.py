@@ -1,12 +1,12 @@
 """From a spec to a runner: joins the ranks, loads this rank's slices, sizes the cache."""
 
 from collections.abc import Callable
-from datetime import timedelta
 
 import torch
 from torch._C._distributed_c10d import Store
 
 from ossia.common.errors import UserError
+from workers import rendezvous
 from workers.checkpoint import open_checkpoint
 from workers.kernels.table import ATTENTION, EXPERTS, choose
 from workers.model.cache import Cache, block_bytes
@@ -18,7 +18,6 @@ from workers.runner.device import placement
 from workers.runner.runner import TorchRunner
 from workers.runner.spec import RunnerSpec
 
-LOADING = timedelta(hours=1)  # how long ranks wait for the slowest to load; whoever supervises them ends it sooner
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -51,7 +50,7 @@ def build(spec: RunnerSpec, rank: int, store: Store | None, progress: Callable[[
     source = Source(weights, shard, dtype, place.device)
     model = Model(source, kernel, experts.make(dtype, place.device), collective.reduce, unpack=spec.unpack_experts)
     if store is not None:
-        _await_loaded(store, rank, spec.layout.ranks)
+        rendezvous.meet(store, "loaded", rank, spec.layout.ranks)
     cache = Cache(shard, collective.smallest(blocks), spec.block_size, dtype, place.device)
     kernels = {"attention": attention.name, "experts": experts.name}
     torch.set_num_threads(spec.threads)
@@ -63,12 +62,6 @@ def _join(spec: RunnerSpec, rank: int, store: Store | None) -> Collective:
         return Alone()
     assert store is not None, "several ranks meet through a store"
     return Group(store, rank, spec.layout.ranks, placement(), spec.collective_timeout_s, spec.interface)
-
-
-def _await_loaded(store: Store, rank: int, ranks: int) -> None:
-    """Ranks load at their own pace, so they meet here, at the store, before the first collective starts its clock."""
-    store.set(f"loaded/{rank}", "")
-    store.wait([f"loaded/{other}" for other in range(ranks)], LOADING)
 
 
 def _cache_blocks(shard: Shard, spec: RunnerSpec, dtype: torch.dtype) -> int:
