@@ -1,0 +1,101 @@
+"""What is shown in which step: a stream of batches that depends on the seed and the step alone."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+
+from router.harmony.types import Effort, Message
+from training.drills import drill
+from training.kinds import KINDS
+from training.sample import Sample, sample
+from training.task import EFFORTS, Task
+
+STEPS = 4  # that are drawn together, so that the samples of a batch can be of like length
+BATCHES = 4  # in a step, each with a system message of its own
+
+PLAIN = {
+    "arithmetic": 20,
+    "counting": 20,
+    "repeat": 6,
+    "reverse": 12,
+    "small talk": 4,
+    "identity": 3,
+    "unknown": 8,
+    "memory": 8,
+    "persona": 6,
+    "greeting": 4,
+    "forbidden word": 9,
+    "json": 14,
+}
+"""How often each kind is shown where no functions are declared; what is harder to learn more often."""
+WITH_FUNCTIONS = {"call": 60, "tool answer": 22, "no tool": 18}
+FUNCTIONS = 0.42
+"""The share of batches in which functions are declared."""
+EARLIER = ("small talk", "identity", "arithmetic", "unknown", "repeat")
+"""Kinds of which an earlier turn may be."""
+EARLIER_SHARE = 0.1
+DATED_SHARE = 0.4
+FIRST_DAY, DAYS = date(2024, 1, 1), 5000
+
+
+def drills(progress: float) -> float:
+    """The share of drills: all at first, until copying has formed, then fewer and fewer."""
+    return max(0.05, min(1.0, 1.2 - 8 * progress))
+
+
+def steps(seed: int, block: int, progress: float, ids: Sequence[int], tokens: int) -> list[list[list[Sample]]]:
+    """`STEPS` steps of `BATCHES` batches of samples; a batch has about `tokens` tokens behind its shared prefix.
+
+    `ids` have rows of their own. All samples of a batch begin with the same `prefix` tokens, and are of like length.
+    """
+    rng = random.Random(f"{seed}/{block}")
+    columns = [_batches(rng, progress, ids, tokens) for _ in range(BATCHES)]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _batches(rng: random.Random, progress: float, ids: Sequence[int], tokens: int) -> list[list[Sample]]:
+    """`STEPS` batches with one system message."""
+    if rng.random() < drills(progress):
+        return _cut(_fill(lambda: drill(rng, ids), tokens))
+    weights = WITH_FUNCTIONS if rng.random() < FUNCTIONS else PLAIN
+    kinds, shares = list(weights), list(weights.values())
+    effort = rng.choice(EFFORTS)
+    today = FIRST_DAY + timedelta(days=rng.randrange(DAYS)) if rng.random() < DATED_SHARE else None
+    return _cut(_fill(lambda: sample(_task(rng, rng.choices(kinds, shares)[0], effort), today), tokens))
+
+
+def _fill(make: Callable[[], Sample], tokens: int) -> list[Sample]:
+    """Samples for `STEPS` batches."""
+    samples: list[Sample] = []
+    room = STEPS * tokens
+    while room > 0:
+        samples.append(make())
+        room -= len(samples[-1].tokens) - samples[-1].prefix
+    return samples
+
+
+def _cut(samples: list[Sample]) -> list[list[Sample]]:
+    """Batches of about as many tokens each, of like length within."""
+    samples = sorted(samples, key=lambda each: len(each.tokens))
+    total = sum(len(each.tokens) for each in samples)
+    batches: list[list[Sample]] = [[] for _ in range(STEPS)]
+    seen = 0
+    for each in samples:
+        batches[min(STEPS - 1, seen * STEPS // total)].append(each)
+        seen += len(each.tokens)
+    return batches
+
+
+def _task(rng: random.Random, kind: str, effort: Effort) -> Task:
+    task = KINDS[kind](rng, "train", effort)
+    return _after_another(rng, task) if rng.random() < EARLIER_SHARE else task
+
+
+def _after_another(rng: random.Random, task: Task) -> Task:
+    """The task behind a turn about something else."""
+    earlier = KINDS[rng.choice(EARLIER)](rng, "train", task.effort)
+    assert isinstance(earlier.answer, str)
+    head = [message for message in task.messages if message.role in ("system", "developer")]
+    turn = [*earlier.messages, Message("assistant", earlier.answer)]
+    return replace(task, messages=(*head, *turn, *task.messages[len(head) :]))
