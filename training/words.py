@@ -1,4 +1,4 @@
-"""The words that tasks are made of: invented names, nouns and functions of tokens that the model knows, and text that it does not.
+"""The words that tasks are made of: invented names, nouns and functions of tokens that the model knows, and foreign text.
 
 The first piece of an invented word is one token behind a space and another without; the other pieces are the same tokens
 anywhere, so that a word is copied by copying its pieces. Pieces and words are found in `wordfreq`'s list of English.
@@ -16,19 +16,24 @@ from router.harmony import vocabulary
 from training.split import draw
 from training.task import Split
 
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 LETTERS = tuple(" " + letter for letter in "abcdefghijklmnopqrstuvwxyz")
 
-VERBS = tuple(
+VERBS = _list(
     """
     add book build buy call cancel change check clear close compare convert copy count create delete describe download draw
-    edit fetch fill find get join list load lock log make mark measure merge move open order pack pay plan play post print read
-    record remove rename report reserve reset run save search select sell send set show sort start stop submit test track
-    translate turn update use validate wait write
-    """.split()
+    edit fetch fill find get join list load lock log make mark measure merge move open order pack pay plan play post print
+    read record remove rename report reserve reset run save search select sell send set show sort start stop submit test
+    track translate turn update use validate wait write
+    """
 )
 """What functions do. Each is one token at the start, behind a space and behind a dot."""
 
-COMMON = tuple(
+COMMON = _list(
     """
     account acid action active address adult age agent air alarm album angle animal apple area arm army art article atom
     author average baby back bag ball band bank bar base basic bath battle bean bear beautiful bed bell best big bill bird
@@ -68,7 +73,7 @@ COMMON = tuple(
     vector version video view virus visit visual voice volume wagon wall war warm watch water wave weak weather web week
     weight west wet wheel white whole wide wife wild wind window wine wing winner winter wire wise wolf woman wonder wood
     word work worker world writer wrong yard year yellow young zero zone
-    """.split()
+    """
 )
 """Ordinary nouns and adjectives. Each is one token at the start and behind a space."""
 
@@ -77,16 +82,17 @@ ENGLISH = 30_000
 CAPITALS, SMALL, REST, UNDERSCORED = 500, 500, 700, 200
 """How many first pieces of names and nouns there are, how many other pieces, and how many first pieces behind `_`."""
 
-_RUDE = frozenset(
-    "anal ass cock cum dick fag fuck gay jew kill nazi nig porn pus rap rape sex shit slut tit tits whore".split()
-)
+_RUDE = frozenset(_list("anal ass cock cum dick fag fuck gay jew kill nazi nig porn pus rap rape sex shit slut tit tits whore"))
 _SHORT = frozenset(
-    """
-    about after again all also am an and any are as at be because been but by can could did do does down each even for from had
-    has have he her here him his how if in into is it its just like may me more most my no non none not now of off oh on once one
-    only or other our out over per she so some such than that the their them then there these they this those to too true two
-    under until up us very was we well were what when where which while who why will with would yes yet you your
-    """.split()
+    _list(
+        """
+        about after again all also am an and any are as at be because been but by can could did do does down each even for
+        from had has have he her here him his how if in into is it its just like may me more most my no non none not now of
+        off oh on once one only or other our out over per she so some such than that the their them then there these they
+        this those to too true two under until up us very was we well were what when where which while who why will with
+        would yes yet you your
+        """
+    )
 )
 """No invented words: sentences are made of them."""
 
