@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ossia.common.errors import UserError
-from workers.checkpoint.header import Entry, read_header
+from workers.checkpoint.header import ITEM_BYTES, Entry, read_header
 from workers.checkpoint.names import Shape, is_dense_expert, is_packed, original, tensors
 from workers.checkpoint.settings import read_config, read_json
 from workers.model.config import ModelConfig
@@ -15,7 +15,6 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 FLOATS = ("BF16", "F16", "F32")
 PICKLES = ("*.bin", "*.pt", "*.pth")
-ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "U8": 1}
 
 
 @dataclass(frozen=True)

@@ -5,27 +5,24 @@ as much as the one before, and so that greedy output wanders over the vocabulary
 """
 
 import hashlib
-import json
 import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors.torch import save_file
 
 from workers.checkpoint.names import Shape, is_dense_expert, is_packed, original, tensors
+from workers.checkpoint.released import Form, as_json, settings
 from workers.model.config import ModelConfig
 from workers.model.layout import MX_BLOCK
 
-Form = Literal["packed", "bf16", "original"]  # Hugging Face's with MXFP4 or bf16 experts; OpenAI's
 FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)  # OCP MX 1.0, E2M1
 FP4_RMS = math.sqrt(sum(value * value for value in FP4) / len(FP4))
 HEAD_STD = 4.0  # of the logits: the best of 201,088 leads the second by about one
-PAD_TOKEN_ID, BOS_TOKEN_ID = 199_999, 199_998
 
 
 def write_random(
@@ -41,9 +38,8 @@ def write_random(
     try:
         temporary.chmod(0o755)
         _write_tensors(temporary, _recipes(config, seed, form), shard_bytes)
-        _write_json(temporary / "config.json", _original_config(config) if form == "original" else _config(config, form))
-        if form != "original":
-            _write_json(temporary / "generation_config.json", _generation_config(config))
+        for name, text in settings(config, form).items():
+            (temporary / name).write_bytes(text)
         os.rename(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary)
@@ -119,7 +115,8 @@ def _write_tensors(folder: Path, recipes: dict[str, Recipe], shard_bytes: int | 
         save_file({key: recipes[key][1]() for key in keys}, folder / file, metadata)
         weight_map |= dict.fromkeys(keys, file)
     total = sum(size for size, _ in recipes.values())
-    _write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_bytes(as_json(index))
 
 
 def _shards(recipes: dict[str, Recipe], shard_bytes: int) -> list[list[str]]:
@@ -132,62 +129,3 @@ def _shards(recipes: dict[str, Recipe], shard_bytes: int) -> list[list[str]]:
         shards[-1].append(key)
         used += size
     return shards
-
-
-def _config(config: ModelConfig, form: Form) -> dict[str, object]:
-    """The fields of the released models' config.json."""
-    same = (
-        "num_hidden_layers num_local_experts hidden_size intermediate_size num_attention_heads num_key_value_heads head_dim "
-        "vocab_size num_experts_per_tok sliding_window layer_types max_position_embeddings rms_norm_eps swiglu_limit rope_theta"
-    )
-    skipped = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]
-    quantization = {"quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": skipped}}
-    return {
-        "architectures": ["GptOssForCausalLM"],
-        "model_type": "gpt_oss",
-        **{name: getattr(config, name) for name in same.split()},
-        "attention_bias": True,
-        "hidden_act": "silu",
-        "initial_context_length": config.original_max_position_embeddings,
-        "tie_word_embeddings": False,
-        "eos_token_id": config.stop_token_ids[0],
-        **_if_in_vocabulary(config, pad_token_id=PAD_TOKEN_ID),
-        "rope_scaling": {
-            "rope_type": "yarn",
-            "factor": config.rope_factor,
-            "beta_fast": config.rope_beta_fast,
-            "beta_slow": config.rope_beta_slow,
-            "truncate": config.rope_truncate,
-            "original_max_position_embeddings": config.original_max_position_embeddings,
-        },
-        **(quantization if form == "packed" else {"dtype": "bfloat16"}),
-    }
-
-
-def _original_config(config: ModelConfig) -> dict[str, object]:
-    same = (
-        "num_hidden_layers hidden_size intermediate_size num_attention_heads num_key_value_heads head_dim vocab_size "
-        "sliding_window swiglu_limit rope_theta"
-    )
-    return {
-        **{name: getattr(config, name) for name in same.split()},
-        "num_experts": config.num_local_experts,
-        "experts_per_token": config.num_experts_per_tok,
-        "initial_context_length": config.original_max_position_embeddings,
-        "rope_scaling_factor": config.rope_factor,
-        "rope_ntk_alpha": config.rope_beta_slow,
-        "rope_ntk_beta": config.rope_beta_fast,
-    }
-
-
-def _generation_config(config: ModelConfig) -> dict[str, object]:
-    special = _if_in_vocabulary(config, bos_token_id=BOS_TOKEN_ID, pad_token_id=PAD_TOKEN_ID)
-    return {**special, "do_sample": True, "eos_token_id": list(config.stop_token_ids)}
-
-
-def _if_in_vocabulary(config: ModelConfig, **ids: int) -> dict[str, int]:
-    return {name: token for name, token in ids.items() if token < config.vocab_size}
-
-
-def _write_json(file: Path, values: dict[str, object]) -> None:
-    file.write_text(json.dumps(values, indent=2) + "\n")
