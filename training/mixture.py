@@ -57,12 +57,12 @@ def steps(seed: int, block: int, progress: float, ids: Sequence[int], tokens: in
 def _batches(rng: random.Random, progress: float, ids: Sequence[int], tokens: int) -> list[list[Sample]]:
     """`STEPS` batches with one system message."""
     if rng.random() < drills(progress):
-        return _cut(_fill(lambda: drill(rng, ids), tokens))
+        return _cut(rng, _fill(lambda: drill(rng, ids), tokens))
     weights = WITH_FUNCTIONS if rng.random() < FUNCTIONS else PLAIN
     kinds, shares = list(weights), list(weights.values())
     effort = rng.choice(EFFORTS)
     today = FIRST_DAY + timedelta(days=rng.randrange(DAYS)) if rng.random() < DATED_SHARE else None
-    return _cut(_fill(lambda: sample(_task(rng, rng.choices(kinds, shares)[0], effort), today), tokens))
+    return _cut(rng, _fill(lambda: sample(_task(rng, rng.choices(kinds, shares)[0], effort), today), tokens))
 
 
 def _fill(make: Callable[[], Sample], tokens: int) -> list[Sample]:
@@ -75,8 +75,8 @@ def _fill(make: Callable[[], Sample], tokens: int) -> list[Sample]:
     return samples
 
 
-def _cut(samples: list[Sample]) -> list[list[Sample]]:
-    """Batches of about as many tokens each, of like length within."""
+def _cut(rng: random.Random, samples: list[Sample]) -> list[list[Sample]]:
+    """Batches of about as many tokens each, of like length within, in any order."""
     samples = sorted(samples, key=lambda each: len(each.tokens))
     total = sum(len(each.tokens) for each in samples)
     batches: list[list[Sample]] = [[] for _ in range(STEPS)]
@@ -84,6 +84,7 @@ def _cut(samples: list[Sample]) -> list[list[Sample]]:
     for each in samples:
         batches[min(STEPS - 1, seen * STEPS // total)].append(each)
         seen += len(each.tokens)
+    rng.shuffle(batches)
     return batches
 
 
