@@ -1,0 +1,106 @@
+"""Which ids have a row of their own in ossia-tiny's vocabulary-sized matrices; all others share one."""
+
+import random
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from datetime import date
+
+from router.harmony import vocabulary
+from training import drills, words
+from training.sample import sample
+from training.task import EFFORTS, Split
+
+COUNT = 5000
+SAMPLES = 100
+"""Tasks of each kind, split and effort whose tokens are looked at."""
+SPECIAL = (
+    vocabulary.STARTOFTEXT,
+    vocabulary.ENDOFTEXT,
+    vocabulary.RETURN,
+    vocabulary.CONSTRAIN,
+    vocabulary.CHANNEL,
+    vocabulary.START,
+    vocabulary.END,
+    vocabulary.MESSAGE,
+    vocabulary.CALL,
+)
+SPLITS: tuple[Split, ...] = ("train", "held-out")
+
+
+def distinct() -> tuple[int, ...]:
+    """The ids with a row of their own, ascending: all that tasks and drills use, and to `COUNT` the most frequent in English.
+
+    More than `COUNT` where tasks use more. Takes half a minute.
+    """
+    chosen = {*SPECIAL, *_basic(), *_words(), *_drills(), *_tasks()}
+    for token in _frequent():
+        if len(chosen) >= COUNT:
+            break
+        chosen.add(token)
+    return tuple(sorted(token for token in chosen if not words.is_foreign(token)))
+
+
+def coverage(ids: Collection[int], text: str) -> float:
+    """The share of the text's tokens that have a row of their own."""
+    own, tokens = frozenset(ids), vocabulary.encode(text)
+    return sum(token in own for token in tokens) / len(tokens)
+
+
+def prose() -> str:
+    """A sample of real English: the prose of the reference manual that comes with Python (under its licence, free), of which no
+    word was looked at when rows were chosen. More technical than everyday text, so it covers less."""
+    from pydoc_data.topics import topics
+
+    paragraphs = [paragraph for name in sorted(topics) for paragraph in topics[name].split("\n\n")]
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs if _is_prose(paragraph))
+
+
+def _is_prose(paragraph: str) -> bool:
+    """Whether this is a sentence or more, and neither code, a table nor a heading."""
+    plain = sum(character.isalpha() or character in " \n,.'" for character in paragraph)
+    return paragraph[:1].isupper() and paragraph.endswith(".") and plain > 0.98 * len(paragraph) > 60
+
+
+def _basic() -> Iterator[int]:
+    """ASCII's characters, numbers of one token, single letters."""
+    for text in (*map(chr, range(128)), *map(str, range(1000)), *words.LETTERS, *map(str.upper, words.LETTERS)):
+        yield from vocabulary.encode(text)
+
+
+def _words() -> Iterator[int]:
+    """What invented and ordinary words are made of."""
+    pieces, tokens = words.pieces(), words.tokens()
+    for start in (*pieces.capitals, *pieces.small, *words.VERBS, *words.COMMON):
+        yield from (tokens[start], tokens[" " + start])
+    yield from (tokens["." + verb] for verb in words.VERBS)
+    yield from (tokens["_" + piece] for piece in (*pieces.underscored, *words.THINGS))
+    yield from (tokens[piece] for piece in pieces.rest)
+
+
+def _drills() -> Iterator[int]:
+    for text in (*drills.MARKS, *drills.CALL, *(part for frame in drills.FRAMES for part in frame[:3])):
+        yield from vocabulary.encode(text)
+
+
+def _tasks() -> set[int]:
+    from training.kinds import KINDS
+
+    found: set[int] = set()
+    for kind, make in KINDS.items():
+        rng = random.Random(kind)
+        for split in SPLITS:
+            for effort in EFFORTS:
+                for _ in range(SAMPLES):
+                    today = date.fromordinal(rng.randint(738_000, 745_000))
+                    found.update(sample(make(rng, split, effort), today).tokens)
+    return found
+
+
+def _frequent() -> Iterator[int]:
+    """The tokens of English words, from the most frequent; a word starts lower-case behind a space most often."""
+    counted: dict[int, float] = defaultdict(float)
+    for word, share in words.english().items():
+        for form, part in ((" " + word, 1.0), (word, 0.1), (" " + word.capitalize(), 0.15), (word.capitalize(), 0.15)):
+            for token in vocabulary.encode(form):
+                counted[token] += share * part
+    return iter(sorted(counted, key=lambda token: -counted[token]))
