@@ -28,6 +28,7 @@ from workers.checkpoint.names import tensors as released_tensors
 from workers.checkpoint.released import settings
 from workers.model.config import ModelConfig
 
+SHIPPED = Path(__file__).parent / "tiny" / "ossia-tiny.safetensors"  # the default model, made by training/
 Array = NDArray[np.int32] | NDArray[np.uint16] | NDArray[np.uint8]
 VERSION = "1"
 DTYPES: dict[str, np.dtype[Any]] = {"I32": np.dtype("<i4"), "BF16": np.dtype("<u2"), "U8": np.dtype("u1")}
@@ -89,6 +90,14 @@ def expand(file: Path, folder: Path) -> None:
             _rebuild(file, compact, sha256, folder)
 
 
+def digest(file: Path) -> str:
+    """The sha256 of the compact file itself. Raises UserError where it cannot be read."""
+    try:
+        return _file_digest(file)
+    except OSError as error:
+        raise _damaged(file, error.strerror or str(error)) from error
+
+
 def _rebuild(file: Path, compact: Compact, sha256: Mapping[str, str], folder: Path) -> None:
     """Under the lock, so what an earlier process left half-written can go."""
     new, old = (folder.with_name(f".{folder.name}.{state}") for state in ("new", "old"))
@@ -108,7 +117,7 @@ def _rebuild(file: Path, compact: Compact, sha256: Mapping[str, str], folder: Pa
 
 
 def _read(file: Path) -> tuple[Compact, dict[str, str]]:
-    """The contents, and the sha256 of every file to expand to, which `contents` may still not match. Raises UserError."""
+    """The contents, and the sha256 that each expanded file must have. Raises UserError."""
     try:
         entries, metadata = read_header(file), read_metadata(file)
     except UserError as error:
@@ -117,15 +126,16 @@ def _read(file: Path) -> tuple[Compact, dict[str, str]]:
         raise _damaged(file, f"its format version is {metadata.get('version')}, expected {VERSION}")
     try:
         config = ModelConfig(**{name: _hashable(value) for name, value in json.loads(metadata["config"]).items()})
-        sha256 = dict(json.loads(metadata["sha256"]))
         stored = _stored(config, entries["ids"].shape[0])
         arrays: dict[str, Any] = {name: _array(entries[name], *stored[name]) for name in stored}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        compact = Compact(config, arrays.pop("ids"), arrays.pop("rows"), arrays)
+        sha256 = json.loads(metadata["sha256"])
+        digests = {name: sha256[name] for name in _files(compact)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise _damaged(file, "its metadata and its tensors do not fit together") from error
-    compact = Compact(config, arrays.pop("ids"), arrays.pop("rows"), arrays)
     if not _ascending(compact):
         raise _damaged(file, "its ids do not ascend")
-    return compact, sha256
+    return compact, digests
 
 
 def _array(entry: Entry, dtype: str, shape: Shape) -> Array:
