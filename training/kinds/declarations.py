@@ -1,0 +1,209 @@
+"""Functions with what a user says to have them called: of real kinds (`families`) and with invented names. Knows no turns.
+
+Split are the names of functions and arguments, the values, and the phrasings.
+"""
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from router.harmony import vocabulary
+from router.harmony.types import Tool
+from training import words
+from training.kinds.families import ACTIONS, ASKED, FOUND, QUESTIONS, TOLD, VALUES
+from training.kinds.phrasing import fill, phrase
+from training.split import draw
+from training.task import Split
+
+Value = str | int
+
+_PLACE = re.compile(r"\{(\w+)\}")
+_BEFORE = (*[""] * 7, "_my", "_new", "_next", "_the", "_current", "_this")
+_BEHIND = (*[""] * 7, "_now", "_data", "_info", "_by_name", "_here", "_text")
+"""What stands around the topic in a function's name."""
+_FIRST = (*[""] * 10, "my_", "new_", "the_", "target_", "given_", "user_", "first_", "main_")
+_LAST = (*[""] * 10, "_name", "_value", "_text", "_id", "_here", "_data")
+"""What stands around the word in an argument's name."""
+_TELL = ("get", "find", "tell", "give", "return", "show")
+_CALLED = (
+    *("with {name} {value}", "with {name} {value}", "for {name} {value}", "with the {name} {value}", "at {name} {value}"),
+    *("where {name} is {value}", "where the {name} is {value}", "whose {name} is {value}", "if {name} is {value}"),
+    *("with a {name} of {value}", "using {name} {value}", "with {name} = {value}", "with {name}: {value}"),
+)
+_SCOPES = ("of a user", "in a list", "for a place", "from the server", "by name", "of a thing", "for a day", "with care")
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument; `value` is None where the user leaves it out."""
+
+    name: str
+    word: str
+    kind: str
+    required: bool
+    value: Value | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """A declared function, and a user's words that call for it.
+
+    `purpose` is the description from its topic on. `arguments` are those that the user states, in declared order.
+    """
+
+    tool: Tool
+    topic: str
+    purpose: str
+    text: str
+    arguments: dict[str, Value]
+
+
+def request(rng: random.Random, split: Split) -> Request:
+    """One function, and what calls for it; half of them are of real kinds."""
+    return rng.choice((_question, _action, _invented, _invented))(rng, split)
+
+
+def _question(rng: random.Random, split: Split) -> Request:
+    what = rng.choice(QUESTIONS)
+    return _real(rng, split, what, FOUND, _TELL, lambda wording: fill(rng.choice(ASKED), x=wording))
+
+
+def _action(rng: random.Random, split: Split) -> Request:
+    verbs, what = rng.choice(ACTIONS).split(": ")
+    known = tuple(verbs.split())
+    return _real(rng, split, what, known, known, lambda wording: _told(rng, rng.choice(known), wording))
+
+
+def _real(
+    rng: random.Random, split: Split, what: str, verbs: tuple[str, ...], tells: tuple[str, ...], ask: Callable[[str], str]
+) -> Request:
+    """A function of a family: `verbs` are for its name, `tells` for its description."""
+    main, _, extra = what.partition(" | ")
+    topic = main.split()[1]
+    name = draw(split, lambda: f"{rng.choice(verbs)}{rng.choice(_BEFORE)}_{topic}{rng.choice(_BEHIND)}")
+    wording = f"{main} {extra}" if extra and rng.random() < 0.5 else main
+    text = phrase(rng, split, lambda: ask(wording))
+    arguments = [
+        Argument(
+            _named(rng, split, word),
+            word,
+            VALUES[word],
+            word in _PLACE.findall(main),
+            _value(rng, split, VALUES[word]) if word in _PLACE.findall(wording) else None,
+        )
+        for word in _PLACE.findall(what)
+    ]
+    purpose = _plain(main).split(" ", 1)[1] if rng.random() < 0.6 else topic
+    text = fill(text, **{each.word: str(each.value) for each in arguments})
+    return _declared(rng, name, topic, f"{_verb(rng, tells)} the", purpose, arguments, text)
+
+
+def _named(rng: random.Random, split: Split, word: str) -> str:
+    """An argument's name with this word in it."""
+    return draw(split, lambda: f"{rng.choice(_FIRST)}{word}{rng.choice(_LAST)}")
+
+
+def _invented(rng: random.Random, split: Split) -> Request:
+    """A function of which all names are invented; the user calls the arguments by their names."""
+    name, topic = _function(rng, split)
+    verb = name.split("_")[0]
+    arguments = _arguments(rng, split, topic)
+    said = [each for each in arguments if each.value is not None]
+    if rng.random() < 0.3:
+        rng.shuffle(said)
+    text = phrase(rng, split, lambda: _called(rng, verb, len(said)))
+    for place, each in enumerate(said):
+        text = fill(text, **{f"name{place}": each.name, f"value{place}": str(each.value)})
+    purpose = f"{topic} {rng.choice(_SCOPES)}" if rng.random() < 0.4 else topic
+    return _declared(rng, name, topic, f"{_verb(rng, (*_TELL, verb))} the", purpose, arguments, fill(text, topic=topic))
+
+
+def _arguments(rng: random.Random, split: Split, topic: str) -> list[Argument]:
+    """One to three with invented names; the last of several may be optional, and then left out."""
+    count = rng.choice((1, 1, 1, 2, 2, 2, 3))
+    optional = count > 1 and rng.random() < 0.4
+    names: list[str] = []
+    while len(names) < count:
+        name = words.noun(rng, split)
+        if name not in (topic, *names):
+            names.append(name)
+    made = []
+    for place, name in enumerate(names):
+        kind = rng.choice(("name", "name", "words", "word", "number", "number", "number"))
+        required = not optional or place < count - 1
+        value = _value(rng, split, kind) if required or rng.random() < 0.5 else None
+        made.append(Argument(name, name, kind, required, value))
+    return made
+
+
+def _function(rng: random.Random, split: Split) -> tuple[str, str]:
+    """An invented function and its topic, which is split into the same tokens in its name and in a sentence."""
+    while True:
+        name = words.function(rng, split)
+        topic = name.split("_", 1)[1]
+        if vocabulary.encode(f" {topic}")[1:] == vocabulary.encode(f"_{topic}")[1:]:
+            return name, topic
+
+
+def _called(rng: random.Random, verb: str, count: int) -> str:
+    """How a user asks for an invented function with so many arguments."""
+    wording = "the {topic}"
+    for place in range(count):
+        joined = fill(rng.choice(_CALLED), name=f"{{name{place}}}", value=f"{{value{place}}}")
+        wording += f" and {joined}" if place and rng.random() < 0.7 else f" {joined}"
+    if count == 1 and rng.random() < 0.3:
+        wording = f"the {{topic}} {rng.choice(('of', 'for', 'in', 'at', 'with'))} {{value0}}"
+    return _told(rng, verb, wording) if rng.random() < 0.4 else fill(rng.choice(ASKED), x=wording)
+
+
+def _told(rng: random.Random, verb: str, wording: str) -> str:
+    text = fill(rng.choice(TOLD), x=f"{verb} {wording}")
+    return text[0].upper() + text[1:]
+
+
+def _verb(rng: random.Random, verbs: tuple[str, ...]) -> str:
+    """A verb at the start of a description: "Get" or "Gets"."""
+    verb = rng.choice(verbs).capitalize()
+    if rng.random() < 0.5:
+        return verb
+    if verb.endswith(("s", "h", "x")):
+        return f"{verb}es"
+    return f"{verb[:-1]}ies" if verb[-2:] in ("py", "ry", "ly") else f"{verb}s"
+
+
+def _plain(wording: str) -> str:
+    """The wording with its places named: "the weather in a city", "a timer for some minutes", "the folder"."""
+    wording = re.sub(r"\{(\w+)\} \1", r"some \1", wording)
+    wording = re.sub(r"(\w+) \{\1\}", r"\1", wording)
+    return _PLACE.sub(lambda place: f"{'an' if place[1][0] in 'aeio' else 'a'} {place[1]}", wording)
+
+
+def _declared(
+    rng: random.Random, name: str, topic: str, begin: str, purpose: str, arguments: list[Argument], text: str
+) -> Request:
+    """The request, with its required arguments declared first."""
+    arguments = sorted(arguments, key=lambda each: not each.required)
+    described = rng.random() < 0.2
+    properties = {each.name: _schema(each, described) for each in arguments}
+    required = [each.name for each in arguments if each.required]
+    tool = Tool(name, f"{begin} {purpose}.", {"type": "object", "properties": properties, "required": required})
+    return Request(tool, topic, purpose, text, {each.name: each.value for each in arguments if each.value is not None})
+
+
+def _schema(argument: Argument, described: bool) -> dict[str, str]:
+    schema = {"type": "integer" if argument.kind == "number" else "string"}
+    return schema | {"description": f"The {argument.word}."} if described else schema
+
+
+def _value(rng: random.Random, split: Split, kind: str) -> Value:
+    match kind:
+        case "name":
+            return words.name(rng, split)
+        case "number":
+            return draw(split, lambda: rng.randrange(rng.choice((10, 100, 1000))))
+        case "word" if rng.random() < 0.3:
+            return words.noun(rng, split)
+        case _:
+            count = rng.randint(1, 2) if kind == "words" else 1
+            return draw(split, lambda: " ".join(words.common(rng) for _ in range(count)))
