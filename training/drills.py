@@ -192,9 +192,11 @@ def _forms(ids: tuple[int, ...]) -> Forms:
     return Forms(
         all=plain,
         starts=tuple((token, bare[text]) for text, token in spaced.items()),
-        verbs=tuple((spaced[verb], tokens["." + verb]) for verb in words.VERBS if verb in spaced),
+        verbs=tuple(
+            (spaced[verb], tokens["." + verb]) for verb in words.VERBS if verb in spaced and tokens["." + verb] in known
+        ),
         nouns=tuple(token for text, token in tokens.items() if text[0] == "_" and token in known),
         rest=tuple(token for text, token in bare.items() if text.islower()),
         space=vocabulary.encode(" ")[0],
-        numbers=tuple(vocabulary.encode(str(number))[0] for number in range(1000)),
+        numbers=tuple(token for token in (vocabulary.encode(str(number))[0] for number in range(1000)) if token in known),
     )
