@@ -7,31 +7,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 Int = NDArray[np.int32]
+Float = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Plan:
     """One step over S sequences with T tokens in all; `Plan.idle()` (S = 0) is the beat that keeps ranks in touch.
 
-    Token t of sequence s sits at `query_starts[s] <= t < query_starts[s + 1]`. Keys and values of sequence s are in blocks
-    `block_ids[block_starts[s]:block_starts[s + 1]]` of the paged cache; this step writes token t's at slot
-    `block * block_size + offset`, then attends over the first `context_lengths[s]` positions.
+    Token t of sequence s sits at `query_starts[s] <= t < query_starts[s + 1]`. Keys and values are in two groups of blocks, one
+    for the layers that see all of the context and one for those with a sliding window. In the full group, sequence s has the
+    blocks `block_ids[block_starts[s]:block_starts[s + 1]]`, the first of which holds positions 0 to block_size - 1; in the
+    sliding group `sliding_ids[sliding_starts[s]:sliding_starts[s + 1]]`, the first of which is number `sliding_firsts[s]` of the
+    sequence. This step writes token t's keys and values at `slots[t]` and `sliding_slots[t]`, slots being
+    `block * block_size + offset`, then attends over the first `context_lengths[s]` positions, or as many as the window shows.
+
+    N rows of logits are used: those of the tokens `rows`. Each is adjusted in this order: the repetition penalty on `seen_ids`,
+    `bias_values` added at `bias_ids`, ids that the grammar's mask forbids removed; then temperature, top_k, top_p, min_p.
     """
 
     tokens: Int  # [T] input token ids
     positions: Int  # [T] positions in their sequences
-    slots: Int  # [T] where each token's keys and values go
-    query_starts: Int  # [S + 1] offsets into the three above
+    query_starts: Int  # [S + 1] offsets into the two above
     context_lengths: Int  # [S] tokens in the cache once this step has written its own
-    block_ids: Int  # [sum of blocks] block tables, one after another
+    slots: Int  # [T] where each token's keys and values go in the full group
+    block_ids: Int  # block tables of the full group, one after another
     block_starts: Int  # [S + 1] offsets into block_ids
-    sampled: Int  # [N] the sequences, ascending, whose last token's logits are sampled
-    temperatures: NDArray[np.float32]  # [N] 0 is greedy
-    top_ps: NDArray[np.float32]  # [N]
+    sliding_slots: Int  # [T] the same three for the sliding group
+    sliding_ids: Int
+    sliding_starts: Int  # [S + 1]
+    sliding_firsts: Int  # [S] the sequence's block number of the first in its sliding table
+    rows: Int  # [N] the tokens, ascending indices into T, whose logits are used
+    targets: Int  # [N] -1: draw a token; else a prompt's next token, whose log probability alone is asked for
+    temperatures: Float  # [N] 0 is greedy
+    top_ps: Float  # [N]
     top_ks: Int  # [N] 0 keeps all
+    min_ps: Float  # [N] 0 keeps all
     seeds: NDArray[np.uint64]  # [N]
     output_positions: Int  # [N] index in the output of the token to sample: the position in hash(seed, position)
     logprobs: Int  # [N] alternatives to return, -1 for no log probabilities at all
+    repetitions: Float  # [N] divides positive logits of the seen ids and multiplies negative ones; 1 changes nothing
+    seen_ids: Int  # ids that the repetition penalty concerns, row after row
+    seen_starts: Int  # [N + 1] offsets into seen_ids
+    bias_ids: Int  # ids whose logits are changed, each at most once a row
+    bias_values: Float  # added to them; -inf forbids
+    bias_starts: Int  # [N + 1] offsets into the two above
+    mask_rows: Int  # [N] the row of `masks` that applies, -1 for none
+    masks: NDArray[np.uint32]  # [M * words] bit i % 32 of word i // 32 allows id i; words = ceil(vocabulary / 32)
 
     def pack(self) -> NDArray[np.uint8]:
         """One buffer: a header of int32 lengths, then every array in the order of the fields."""
@@ -56,25 +77,25 @@ class Plan:
     @classmethod
     def idle(cls) -> "Plan":
         """A step that computes nothing."""
-        starts = {"query_starts", "block_starts"}
+        starts = {"query_starts", "block_starts", "sliding_starts", "seen_starts", "bias_starts"}
         return cls(*(np.zeros(int(f.name in starts), DTYPES.get(f.name, np.dtype(np.int32))) for f in fields(cls)))
 
 
 DTYPES: dict[str, np.dtype[Any]] = {
-    "temperatures": np.dtype(np.float32),
-    "top_ps": np.dtype(np.float32),
+    **dict.fromkeys(("temperatures", "top_ps", "min_ps", "repetitions", "bias_values"), np.dtype(np.float32)),
     "seeds": np.dtype(np.uint64),
+    "masks": np.dtype(np.uint32),
 }
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """What a runner returns for a plan: one row per entry of `plan.sampled`."""
+    """What a runner returns for a plan: one entry per entry of `plan.rows`."""
 
-    tokens: Int  # [N] -1 where the logits are not finite
-    logprobs: NDArray[np.float32]  # [N] natural log, temperature 1; 0 where not asked for
+    tokens: Int  # [N] the target where there is one; -1 where the logits are not finite, -2 where nothing is allowed
+    logprobs: Float  # [N] of `tokens`, natural log under the unadjusted logits; 0 where not asked for
     top_ids: list[Int]  # N arrays of as many alternatives as asked for, most likely first, ties to the lowest id
-    top_logprobs: list[NDArray[np.float32]]  # same shapes
+    top_logprobs: list[Float]  # same shapes
 
 
 class Runner(Protocol):

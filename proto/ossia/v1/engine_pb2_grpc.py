@@ -52,8 +52,8 @@ class EngineStub:
                 _registered_method=True)
         self.WatchKv = channel.unary_stream(
                 '/ossia.v1.Engine/WatchKv',
-                request_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
-                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                request_serializer=ossia_dot_v1_dot_engine__pb2.WatchKvRequest.SerializeToString,
+                response_deserializer=ossia_dot_v1_dot_engine__pb2.KvEvents.FromString,
                 _registered_method=True)
         self.Drain = channel.unary_stream(
                 '/ossia.v1.Engine/Drain',
@@ -88,7 +88,7 @@ class EngineServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchKv(self, request, context):
-        """Blocks stored and removed by the KV cache. UNIMPLEMENTED; its messages are designed when it is built.
+        """Blocks that the KV cache stores and removes: what is cached at once, then every change. A router answers UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,8 +121,8 @@ def add_EngineServicer_to_server(servicer, server):
             ),
             'WatchKv': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchKv,
-                    request_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
-                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+                    request_deserializer=ossia_dot_v1_dot_engine__pb2.WatchKvRequest.FromString,
+                    response_serializer=ossia_dot_v1_dot_engine__pb2.KvEvents.SerializeToString,
             ),
             'Drain': grpc.unary_stream_rpc_method_handler(
                     servicer.Drain,
@@ -236,8 +236,8 @@ class Engine:
             request,
             target,
             '/ossia.v1.Engine/WatchKv',
-            google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
-            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            ossia_dot_v1_dot_engine__pb2.WatchKvRequest.SerializeToString,
+            ossia_dot_v1_dot_engine__pb2.KvEvents.FromString,
             options,
             channel_credentials,
             insecure,

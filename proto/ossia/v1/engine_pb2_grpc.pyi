@@ -42,8 +42,8 @@ class EngineStub:
     """What this engine is: model, layout, kernels, limits, processes. Changes only with the epoch, `ready` apart."""
     WatchLoad: _grpc.UnaryStreamMultiCallable[_engine_pb2.WatchLoadRequest, _engine_pb2.Load]
     """The engine's load, pushed at once and then at every change, at most once in `min_interval_ms`."""
-    WatchKv: _grpc.UnaryStreamMultiCallable[_empty_pb2.Empty, _empty_pb2.Empty]
-    """Blocks stored and removed by the KV cache. UNIMPLEMENTED; its messages are designed when it is built."""
+    WatchKv: _grpc.UnaryStreamMultiCallable[_engine_pb2.WatchKvRequest, _engine_pb2.KvEvents]
+    """Blocks that the KV cache stores and removes: what is cached at once, then every change. A router answers UNIMPLEMENTED."""
     Drain: _grpc.UnaryStreamMultiCallable[_empty_pb2.Empty, _empty_pb2.Empty]
     """Stop admission and hand requests over. UNIMPLEMENTED; its messages are designed when it is built."""
 
@@ -58,8 +58,8 @@ class EngineAsyncStub(EngineStub):
     """What this engine is: model, layout, kernels, limits, processes. Changes only with the epoch, `ready` apart."""
     WatchLoad: _aio.UnaryStreamMultiCallable[_engine_pb2.WatchLoadRequest, _engine_pb2.Load]  # type: ignore[assignment]
     """The engine's load, pushed at once and then at every change, at most once in `min_interval_ms`."""
-    WatchKv: _aio.UnaryStreamMultiCallable[_empty_pb2.Empty, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Blocks stored and removed by the KV cache. UNIMPLEMENTED; its messages are designed when it is built."""
+    WatchKv: _aio.UnaryStreamMultiCallable[_engine_pb2.WatchKvRequest, _engine_pb2.KvEvents]  # type: ignore[assignment]
+    """Blocks that the KV cache stores and removes: what is cached at once, then every change. A router answers UNIMPLEMENTED."""
     Drain: _aio.UnaryStreamMultiCallable[_empty_pb2.Empty, _empty_pb2.Empty]  # type: ignore[assignment]
     """Stop admission and hand requests over. UNIMPLEMENTED; its messages are designed when it is built."""
 
@@ -93,10 +93,10 @@ class EngineServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def WatchKv(
         self,
-        request: _empty_pb2.Empty,
+        request: _engine_pb2.WatchKvRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_empty_pb2.Empty], _abc.AsyncIterator[_empty_pb2.Empty]]:
-        """Blocks stored and removed by the KV cache. UNIMPLEMENTED; its messages are designed when it is built."""
+    ) -> _typing.Union[_abc.Iterator[_engine_pb2.KvEvents], _abc.AsyncIterator[_engine_pb2.KvEvents]]:
+        """Blocks that the KV cache stores and removes: what is cached at once, then every change. A router answers UNIMPLEMENTED."""
 
     @_abc_1.abstractmethod
     def Drain(
