@@ -158,6 +158,8 @@ class Shard:
             max_context=min(spec.runner.max_context, runner.config.max_position_embeddings),
             block_size=spec.runner.block_size,
             kv_blocks=runner.kv_blocks,
+            sliding_blocks=runner.sliding_blocks,
+            window=runner.config.sliding_window,
             max_sequences=spec.max_sequences,
             token_budget=spec.token_budget,
         )

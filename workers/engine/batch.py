@@ -1,54 +1,158 @@
 """Turns what the scheduler chose into the arrays of a Plan."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from workers.engine.adjustments import NO_IDS, NO_VALUES, Values
+from workers.engine.drafts import NO_DRAFTS, Drafts
+from workers.engine.geometry import Geometry
+from workers.engine.grammar import Mask
+from workers.engine.ints import Array
 from workers.engine.plan import Plan
 from workers.engine.request import Request
+from workers.engine.sampling import Sampling
+
+SCORING = Sampling(temperature=0.0)  # of rows that draw no token
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Tokens `start` to `stop` of a request, run in one step. Made, used and dropped between two changes of the request."""
+    """Tokens `start` to `stop` of a request, and drafts behind the last token there is, run in one step.
+
+    Made, used and dropped between two changes of the request.
+    """
 
     request: Request
     start: int
     stop: int
+    drafts: Drafts = NO_DRAFTS
 
     @property
-    def samples(self) -> bool:
-        """The chunk ends with the last token there is, so the next one is sampled."""
-        return self.stop == self.request.length
+    def length(self) -> int:
+        return self.stop - self.start + len(self.drafts.tokens)
+
+    @property
+    def scores(self) -> range:
+        """Prompt tokens whose successors' log probabilities it tells."""
+        request = self.request
+        last = min(self.stop, request.prompt_tokens - 1)
+        return range(max(self.start, request.scored), last) if request.unscored else range(0)
+
+    @property
+    def samples(self) -> int:
+        """Output tokens that it samples: one behind the last token there is, and one behind each draft."""
+        return 1 + len(self.drafts.tokens) if self.stop == self.request.length and self.request.more > 0 else 0
 
 
-def assemble(chunks: Sequence[Chunk], block_size: int) -> Plan:
+class Row(NamedTuple):
+    """The logits of token `at` of the step, and how they are used."""
+
+    at: int
+    sampling: Sampling
+    logprobs: int
+    target: int = -1
+    position: int = 0
+    seen: Array = NO_IDS
+    bias_ids: Array = NO_IDS
+    bias_values: Values = NO_VALUES
+    mask: Mask | None = None
+
+
+def assemble(chunks: Sequence[Chunk], geometry: Geometry) -> Plan:
     """The plan that runs the chunks; no chunks make the idle plan."""
     if not chunks:
         return Plan.idle()
-    tables = [np.array(chunk.request.blocks, np.int32) for chunk in chunks]
-    positions = [np.arange(chunk.start, chunk.stop, dtype=np.int32) for chunk in chunks]
-    slots = [table[at // block_size] * block_size + at % block_size for table, at in zip(tables, positions, strict=True)]
-    sampled = [(index, chunk.request) for index, chunk in enumerate(chunks) if chunk.samples]
-    requests = [request for _, request in sampled]
+    lengths = [chunk.length for chunk in chunks]
+    starts, firsts = _starts(lengths), np.array([geometry.first(chunk.start) for chunk in chunks], np.int32)
+    positions = np.concatenate([np.arange(chunk.start, chunk.start + chunk.length, dtype=np.int32) for chunk in chunks])
+    full, sliding = [chunk.request.blocks.array for chunk in chunks], [chunk.request.sliding for chunk in chunks]
+    full_starts, sliding_starts = _starts([len(table) for table in full]), _starts([len(table) for table in sliding])
+    full_ids, sliding_ids = np.concatenate(full), np.array([block for table in sliding for block in table], np.int32)
+    numbers, offsets = np.divmod(positions, np.int32(geometry.block_size))
+    rows = [row for chunk, first in zip(chunks, starts.tolist(), strict=False) for row in _rows(chunk, first)]
+    masks, mask_rows = _masks(rows)
+
+    def column(values: Sequence[float], dtype: type = np.int32) -> NDArray[Any]:
+        return np.array(values, dtype)
+
     return Plan(
-        tokens=np.concatenate([np.array(chunk.request.tokens(chunk.start, chunk.stop), np.int32) for chunk in chunks]),
-        positions=np.concatenate(positions),
-        slots=np.concatenate(slots).astype(np.int32),
-        query_starts=_starts([chunk.stop - chunk.start for chunk in chunks]),
-        context_lengths=np.array([chunk.stop for chunk in chunks], np.int32),
-        block_ids=np.concatenate(tables),
-        block_starts=_starts([len(table) for table in tables]),
-        sampled=np.array([index for index, _ in sampled], np.int32),
-        temperatures=np.array([request.sampling.temperature for request in requests], np.float32),
-        top_ps=np.array([request.sampling.top_p for request in requests], np.float32),
-        top_ks=np.array([request.sampling.top_k for request in requests], np.int32),
-        seeds=np.array([request.sampling.seed for request in requests], np.uint64),
-        output_positions=np.array([len(request.output) for request in requests], np.int32),
-        logprobs=np.array([request.sampling.logprobs for request in requests], np.int32),
+        tokens=np.concatenate([_tokens(chunk) for chunk in chunks]),
+        positions=positions,
+        query_starts=starts,
+        context_lengths=positions[starts[1:] - 1] + 1,
+        slots=full_ids[np.repeat(full_starts[:-1], lengths) + numbers] * geometry.block_size + offsets,
+        block_ids=full_ids,
+        block_starts=full_starts,
+        sliding_slots=sliding_ids[np.repeat(sliding_starts[:-1] - firsts, lengths) + numbers] * geometry.block_size + offsets,
+        sliding_ids=sliding_ids,
+        sliding_starts=sliding_starts,
+        sliding_firsts=firsts,
+        rows=column([row.at for row in rows]),
+        targets=column([row.target for row in rows]),
+        temperatures=column([row.sampling.temperature for row in rows], np.float32),
+        top_ps=column([row.sampling.top_p for row in rows], np.float32),
+        top_ks=column([row.sampling.top_k for row in rows]),
+        min_ps=column([row.sampling.min_p for row in rows], np.float32),
+        seeds=column([row.sampling.seed for row in rows], np.uint64),
+        output_positions=column([row.position for row in rows]),
+        logprobs=column([row.logprobs for row in rows]),
+        repetitions=column([row.sampling.repetition_penalty for row in rows], np.float32),
+        seen_ids=np.concatenate([NO_IDS, *(row.seen for row in rows)]),
+        seen_starts=_starts([len(row.seen) for row in rows]),
+        bias_ids=np.concatenate([NO_IDS, *(row.bias_ids for row in rows)]),
+        bias_values=np.concatenate([NO_VALUES, *(row.bias_values for row in rows)]),
+        bias_starts=_starts([len(row.bias_ids) for row in rows]),
+        mask_rows=mask_rows,
+        masks=masks,
     )
 
 
-def _starts(lengths: list[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+def _tokens(chunk: Chunk) -> Array:
+    tokens = chunk.request.tokens.array[chunk.start : chunk.stop]
+    return np.concatenate([tokens, np.array(chunk.drafts.tokens, np.int32)]) if chunk.drafts.tokens else tokens
+
+
+def _rows(chunk: Chunk, first: int) -> Iterator[Row]:
+    """The chunk's rows, `first` being its first token in the step."""
+    request = chunk.request
+    for number in chunk.scores:
+        target = int(request.tokens.array[number + 1])
+        yield Row(first + number - chunk.start, SCORING, request.sampling.prompt_logprobs, target)
+    if chunk.samples:
+        yield from _sampled(chunk, first + chunk.stop - chunk.start - 1)
+
+
+def _sampled(chunk: Chunk, at: int) -> list[Row]:
+    """The rows to sample from, `at` being the last token that is no draft."""
+    request, drafts, position = chunk.request, chunk.drafts, len(chunk.request.output)
+    rows = []
+    for index, mask in enumerate((request.mask, *drafts.masks)):
+        row = Row(at + index, request.sampling, request.sampling.logprobs, -1, position + index, mask=mask)
+        if request.adjustments is not None:
+            ids, values = request.adjustments.bias(row.position)
+            row = row._replace(seen=request.adjustments.seen, bias_ids=ids, bias_values=values)
+            if index < len(drafts.tokens):
+                request.adjustments.add(drafts.tokens[index])
+        rows.append(row)
+    if request.adjustments is not None:
+        for token in drafts.tokens:
+            request.adjustments.add(token, -1)
+    return rows
+
+
+def _masks(rows: Sequence[Row]) -> tuple[Mask, Array]:
+    """Each different mask once, and which of them each row has."""
+    masks = {id(row.mask): row.mask for row in rows if row.mask is not None}
+    numbers = {key: number for number, key in enumerate(masks)}
+    packed = np.concatenate(list(masks.values())) if masks else np.zeros(0, np.uint32)
+    return packed, np.array([numbers.get(id(row.mask), -1) for row in rows], np.int32)
+
+
+def _starts(lengths: Sequence[int]) -> Array:
+    starts = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=starts[1:])
+    return starts

@@ -3,10 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workers.engine.errors import Cause, Refusal
-from workers.engine.request import Key, Request, Sampling
+from workers.engine.adjustments import adjustments
+from workers.engine.checks import check_sampling, check_tokens, invalid
+from workers.engine.errors import Refusal
+from workers.engine.geometry import Geometry
+from workers.engine.grammar import Grammar
+from workers.engine.hashing import Chain
+from workers.engine.ints import Ints
+from workers.engine.request import Key, Request
+from workers.engine.sampling import Sampling
 
-MAX_LOGPROBS = 20
+START = 200006  # <|start|>, before which a turn ends
+DRAFT_SEQUENCES = 4  # beyond so many decodes in a step, wrong drafts cost more than right ones save
+DRAFT_TOKENS = 8  # drafts of one request in a step
 
 
 @dataclass(frozen=True)
@@ -17,14 +26,24 @@ class Limits:
     stop_token_ids: frozenset[int]
     max_context: int  # tokens of prompt and output together
     block_size: int  # tokens
-    kv_blocks: int
+    kv_blocks: int  # of the full group
+    sliding_blocks: int
+    window: int  # tokens that sliding layers see
     max_sequences: int
     token_budget: int
     max_waiting: int = 1024  # requests
+    draft_sequences: int = DRAFT_SEQUENCES  # decodes in a step up to which tokens are drafted by look-up; 0: never
+    draft_tokens: int = DRAFT_TOKENS  # drafts of a request in a step, those that a grammar forces included
+    turn_token_id: int = START  # begins a message
 
     def __post_init__(self) -> None:
         assert self.token_budget >= self.max_sequences > 0, "every running sequence must get a token in every step"
         assert self.kv_blocks > 0, "a cache without blocks serves nothing"
+        assert self.sliding_blocks >= self.geometry.entitled, "a sliding group without a whole window serves nothing"
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(self.block_size, self.window)
 
     @property
     def kv_tokens(self) -> int:
@@ -35,10 +54,6 @@ class Limits:
         """Most tokens that one request can have: the last output token is never written to the cache."""
         return min(self.max_context, self.kv_tokens + 1)
 
-    def blocks(self, tokens: int) -> int:
-        """Blocks that hold so many tokens."""
-        return -(-tokens // self.block_size)
-
     def accept(
         self,
         key: Key,
@@ -48,59 +63,66 @@ class Limits:
         resume: Sequence[int] = (),
         priority: int = 0,
         deadline_s: float | None = None,
+        salt: bytes = b"",
+        grammar: Grammar | None = None,
     ) -> Request:
-        """A request that fits; raises Refusal (INVALID) naming the field at fault."""
-        self._check_tokens(prompt, "prompt")
-        self._check_tokens(resume, "resume.tokens")
-        _check_sampling(sampling, self.vocab_size)
-        room = self._room(len(prompt))
-        if sampling.max_tokens is not None and sampling.max_tokens > room:
-            raise _too_long(f"{len(prompt)} prompt tokens and max_tokens {sampling.max_tokens}", self, "sampling.max_tokens")
-        return Request(
-            key,
-            prompt,
-            sampling,
-            room if sampling.max_tokens is None else sampling.max_tokens,
-            self.stop_token_ids.union(sampling.stop_token_ids),
-            list(resume),
-            priority,
-            deadline_s,
-        )
+        """A request that fits; raises Refusal (INVALID) naming the field at fault.
 
-    def _check_tokens(self, tokens: Sequence[int], field: str) -> None:
-        largest = max(tokens, default=0)
-        if largest >= self.vocab_size:
-            raise _invalid(f"token id {largest} is outside the vocabulary of {self.vocab_size}", "TOKEN_OUT_OF_RANGE", field)
+        `grammar` is taken over, at its start. The request may be made in one thread and run in another.
+        """
+        check_tokens(prompt, self.vocab_size, "prompt")
+        check_tokens(resume, self.vocab_size, "resume.tokens")
+        check_sampling(sampling, self.vocab_size)
+        stops = frozenset(sampling.stop_token_ids).union(() if sampling.ignore_eos else self.stop_token_ids)
+        tokens = Ints(prompt)
+        request = Request(
+            key=key,
+            tokens=tokens,
+            prompt_tokens=len(prompt),
+            sampling=sampling,
+            max_tokens=self._max_tokens(len(prompt), sampling),
+            stops=stops,
+            chain=Chain(salt, self.block_size, self.turn_token_id),
+            block_size=self.block_size,
+            grammar=grammar,
+            adjustments=adjustments(sampling, stops, tokens.array),
+            priority=priority,
+            deadline_s=deadline_s,
+            scored=len(prompt) - 1 if resume else 0,  # they were told before the first token of output
+        )
+        _resume(request, resume)
+        return request
+
+    def _max_tokens(self, prompt: int, sampling: Sampling) -> int:
+        room = self._room(prompt)
+        if sampling.max_tokens is None:
+            return room
+        if sampling.max_tokens > room:
+            raise self._too_long(f"{prompt} prompt tokens and max_tokens {sampling.max_tokens}", "sampling.max_tokens")
+        return sampling.max_tokens
 
     def _room(self, prompt: int) -> int:
         """Output tokens that fit after a prompt of so many tokens."""
         if prompt == 0:
-            raise _invalid("the prompt is empty", "EMPTY_PROMPT", "prompt")
+            raise invalid("the prompt is empty", "EMPTY_PROMPT", "prompt")
         if prompt >= self.context:
-            raise _too_long(f"{prompt} prompt tokens and at least one of output", self, "prompt")
+            raise self._too_long(f"{prompt} prompt tokens and at least one of output", "prompt")
         return self.context - prompt
 
-
-def _check_sampling(sampling: Sampling, vocab_size: int) -> None:
-    ranges = (
-        ("temperature", 0 <= sampling.temperature <= 2, "from 0 to 2"),
-        ("top_p", 0 < sampling.top_p <= 1, "above 0 and at most 1"),
-        ("top_k", 0 <= sampling.top_k <= vocab_size, f"from 0 to {vocab_size}"),
-        ("logprobs", -1 <= sampling.logprobs <= MAX_LOGPROBS, f"from 0 to {MAX_LOGPROBS}"),
-    )
-    for name, valid, wanted in ranges:
-        if not valid:
-            message = f"{name} is {getattr(sampling, name)}, it must be {wanted}"
-            raise _invalid(message, "SAMPLING_OUT_OF_RANGE", f"sampling.{name}")
+    def _too_long(self, what: str, field: str) -> Refusal:
+        if self.context < self.max_context:
+            held = f"the KV cache holds {self.kv_tokens} tokens (raise --kv-memory)"
+        else:
+            held = f"the context holds {self.max_context} tokens"
+        return invalid(f"{held}; {what} do not fit", "CONTEXT_LENGTH_EXCEEDED", field)
 
 
-def _too_long(what: str, limits: Limits, field: str) -> Refusal:
-    if limits.context < limits.max_context:
-        held = f"the KV cache holds {limits.kv_tokens} tokens (raise --kv-memory)"
-    else:
-        held = f"the context holds {limits.max_context} tokens"
-    return _invalid(f"{held}; {what} do not fit", "CONTEXT_LENGTH_EXCEEDED", field)
-
-
-def _invalid(message: str, reason: str, field: str) -> Refusal:
-    return Refusal(Cause.INVALID, message, reason=reason, field=field)
+def _resume(request: Request, tokens: Sequence[int]) -> None:
+    """The request goes on behind these."""
+    early = next((index for index, token in enumerate(tokens[:-1]) if token in request.stops), None)
+    if early is not None:
+        raise invalid(f"token {early} of the resumed output has ended it", "RESUME_MISMATCH", "resume.tokens")
+    try:
+        request.extend(tokens)
+    except ValueError as error:
+        raise invalid(f"the grammar forbids the resumed output: {error}", "RESUME_MISMATCH", "resume.tokens") from error

@@ -17,8 +17,8 @@ class Plan:
     Token t of sequence s sits at `query_starts[s] <= t < query_starts[s + 1]`. Keys and values are in two groups of blocks, one
     for the layers that see all of the context and one for those with a sliding window. In the full group, sequence s has the
     blocks `block_ids[block_starts[s]:block_starts[s + 1]]`, the first of which holds positions 0 to block_size - 1; in the
-    sliding group `sliding_ids[sliding_starts[s]:sliding_starts[s + 1]]`, the first of which is number `sliding_firsts[s]` of the
-    sequence. This step writes token t's keys and values at `slots[t]` and `sliding_slots[t]`, slots being
+    sliding group `sliding_ids[sliding_starts[s]:sliding_starts[s + 1]]`, the first of which is the sequence's number
+    `sliding_firsts[s]`. This step writes token t's keys and values at `slots[t]` and `sliding_slots[t]`, slots being
     `block * block_size + offset`, then attends over the first `context_lengths[s]` positions, or as many as the window shows.
 
     N rows of logits are used: those of the tokens `rows`. Each is adjusted in this order: the repetition penalty on `seen_ids`,

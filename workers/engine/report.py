@@ -10,7 +10,9 @@ from workers.engine.request import Finish, Key
 class Usage:
     prompt_tokens: int
     output_tokens: int  # resumed ones included
-    cached_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt, whose prefill was skipped
+    drafted_tokens: int = 0  # of the output
+    accepted_tokens: int = 0  # of the drafted ones
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Output:
     logprobs: tuple[TokenLogprobs, ...] = ()  # one a token where asked for
     end: Finish | Refusal | None = None
     usage: Usage | None = None  # with a Finish
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()  # of the next prompt tokens, from the second on, where asked for
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,21 @@ class Load:
     step_p99_ms: float = 0.0
     tokens_generated: int = 0
     preemptions: int = 0  # requests put back to waiting
+    cached_tokens: int = 0  # prompt tokens whose prefill was skipped
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class KvEvents:
+    """`ossia.v1.KvEvents`: blocks that are cached now and were not before, or the other way round, by name."""
+
+    sequence: int  # of a snapshot, that of the last events in it
+    snapshot: bool
+    full_removed: tuple[bytes, ...]
+    full_stored: tuple[bytes, ...]
+    sliding_removed: tuple[bytes, ...]
+    sliding_stored: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -55,3 +73,4 @@ class Report:
     outputs: tuple[Output, ...]
     step_tokens: int  # tokens computed; 0 where the step only kept the ranks in touch
     step_s: float  # duration of the step, seconds
+    kv: KvEvents | None = None  # where the step changed what is cached

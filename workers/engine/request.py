@@ -1,8 +1,15 @@
-"""A request and what is derived from it. Knows neither when it runs nor where its blocks are."""
+"""A request and what is derived from it. Knows neither when it runs nor what else does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+
+from workers.engine.adjustments import Adjustments
+from workers.engine.grammar import Grammar, Mask
+from workers.engine.hashing import Chain
+from workers.engine.ints import Array, Ints
+from workers.engine.pace import Pace
+from workers.engine.sampling import Sampling as Sampling
 
 Key = tuple[int, int]  # names a request: session and rid, opaque to the engine
 
@@ -12,51 +19,51 @@ class Finish(Enum):
     LENGTH = "length"
     CANCELLED = "cancelled"
     DEADLINE = "deadline"
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How output tokens are chosen; ranges and defaults are those of `ossia.v1.Sampling`."""
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    seed: int = 0
-    max_tokens: int | None = None  # None: what the context still holds
-    min_tokens: int = 0  # output tokens before which nothing stops
-    stop_token_ids: tuple[int, ...] = ()
-    ignore_eos: bool = False  # the model's own stop tokens do not stop
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    logit_bias: tuple[tuple[int, float], ...] = ()  # ids and what is added to their logits
-    logprobs: int = -1  # alternatives to report, -1 for no log probabilities at all
-    prompt_logprobs: int = -1  # the same for the prompt's tokens, from the second on
+    GRAMMAR = "grammar"
 
 
 @dataclass(eq=False)
 class Request:
-    """One sequence. `workers.engine.limits.Limits.accept` makes valid ones; only the scheduler changes them.
+    """One sequence. `workers.engine.limits.Limits.accept` makes valid ones; only scheduler and cache change them.
 
-    `output` begins with the tokens of a resumption, so positions, limits and usage need no second case.
+    The output begins with the tokens of a resumption, so positions, limits and usage need no second case.
     """
 
     key: Key
-    prompt: Sequence[int]
+    tokens: Ints  # prompt and output
+    prompt_tokens: int
     sampling: Sampling
     max_tokens: int  # output tokens, resumed ones included
     stops: frozenset[int]
-    output: list[int]
+    chain: Chain
+    block_size: int
+    grammar: Grammar | None = None  # after the output
+    adjustments: Adjustments | None = None  # after the output
     priority: int = 0
     deadline_s: float | None = None  # on the scheduler's clock
     arrival: int = 0  # order of submission
     computed: int = 0  # tokens whose keys and values are in the cache
-    blocks: list[int] = field(default_factory=list)  # block table
+    scored: int = 0  # prompt tokens whose successors' log probabilities have been told
+    cached: int | None = None  # prompt tokens that were never computed, once it has run
+    drafted: int = 0  # output tokens
+    accepted: int = 0  # of these
+    blocks: Ints = field(default_factory=Ints)  # block table of the full group, empty where the request does not run
+    sliding: list[int] = field(default_factory=list)  # of the sliding group, from block `Geometry.first(computed)` on
+    pace: Pace = field(default_factory=Pace)
+    mask: Mask | None = field(init=False)  # the grammar's, for the next output token
+
+    def __post_init__(self) -> None:
+        self.chain.extend(self.tokens.array, 0)
+        self.chain.marks.add((self.prompt_tokens - 1) // self.block_size)
+        self.mask = self.grammar.mask() if self.grammar is not None else None
 
     @property
     def length(self) -> int:
-        return len(self.prompt) + len(self.output)
+        return len(self.tokens)
+
+    @property
+    def output(self) -> Array:
+        return self.tokens.array[self.prompt_tokens :]
 
     @property
     def uncomputed(self) -> int:
@@ -64,18 +71,43 @@ class Request:
         return self.length - self.computed
 
     @property
+    def unscored(self) -> int:
+        """Prompt tokens whose successors' log probabilities are still to be told."""
+        return max(0, self.prompt_tokens - 1 - self.scored) if self.sampling.prompt_logprobs >= 0 else 0
+
+    @property
+    def reusable(self) -> int:
+        """Whole blocks that may come from the cache: the last token is computed always, and so is what is to be scored."""
+        return (min(self.length - 1, self.scored) if self.unscored else self.length - 1) // self.block_size
+
+    @property
     def rank(self) -> tuple[int, int]:
         """Sorts what runs first first: higher priority, then earlier arrival."""
         return (-self.priority, self.arrival)
 
     @property
-    def finish(self) -> Finish | None:
-        """What the output says by itself; cancels and deadlines come from outside."""
-        if self.output and self.output[-1] in self.stops:
-            return Finish.STOP
-        return Finish.LENGTH if len(self.output) >= self.max_tokens else None
+    def more(self) -> int:
+        """Output tokens that it may still have."""
+        return self.max_tokens + self.prompt_tokens - self.length
 
-    def tokens(self, start: int, stop: int) -> list[int]:
-        """Tokens `start` to `stop` of prompt and output together."""
-        split = len(self.prompt)
-        return [*self.prompt[start:stop], *self.output[max(start - split, 0) : max(stop - split, 0)]]
+    @property
+    def finish(self) -> Finish | None:
+        """What the request says by itself; cancels and deadlines come from outside."""
+        if self.length > self.prompt_tokens and int(self.tokens.array[-1]) in self.stops:
+            return Finish.STOP
+        if self.more <= 0 and not self.unscored:
+            return Finish.LENGTH
+        return Finish.GRAMMAR if self.mask is not None and not self.mask.any() else None
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """The output goes on by these, at most the last of which is a stop. Raises ValueError where the grammar forbids one."""
+        start = self.length
+        self.tokens.extend(tokens)
+        self.chain.extend(self.tokens.array, start)
+        for token in tokens:
+            if self.adjustments is not None:
+                self.adjustments.add(token)
+            if self.grammar is not None and token not in self.stops:
+                self.grammar.accept(token)
+        if self.grammar is not None and len(tokens):
+            self.mask = self.grammar.mask()

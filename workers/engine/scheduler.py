@@ -4,28 +4,34 @@ from bisect import insort
 from collections.abc import Iterator, Sequence
 
 from workers.engine.batch import Chunk
+from workers.engine.cache import KvCache
+from workers.engine.drafts import draft
 from workers.engine.errors import Cause, Refusal
 from workers.engine.limits import Limits
+from workers.engine.outcome import Outcome, outcomes
 from workers.engine.plan import Sampled
-from workers.engine.pool import BlockPool
-from workers.engine.report import Output, TokenLogprobs, Usage
+from workers.engine.report import Output, Usage
 from workers.engine.request import Finish, Key, Request
 
-NOT_FINITE = "the model's logits are not finite numbers"
+SCORED_ROWS = 64  # prompt tokens scored in a step: each takes a row of logits as wide as the vocabulary
 
 
 class Scheduler:
-    """Continuous batching under one token budget a step: decodes first, then prefills in chunks, both by rank.
+    """Continuous batching under one token budget a step: decodes, then prefills in chunks, then drafts; all by rank.
 
-    A request is admitted with blocks for every token it has, so only decodes ask for more. When none is free, the running
-    request of the lowest rank gives its blocks back and waits to be computed again. The one of the highest rank is never
-    asked to while others run, and `Limits` accepts nobody who does not fit alone: so there is always progress.
+    A request is admitted with full blocks for every token it has, so only decodes ask for more. When none is to be had, the
+    running request of the lowest rank gives its blocks back and waits to be computed again, from where they are still cached.
+    The one of the highest rank is never asked to while others run, and `Limits` accepts nobody who does not fit alone: so
+    there is always progress.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.pool = BlockPool(limits.kv_blocks)
+        self.cache = KvCache(limits.geometry, limits.kv_blocks, limits.sliding_blocks)
         self.preemptions = 0
+        self.cached_tokens = 0
+        self.drafted_tokens = 0
+        self.accepted_tokens = 0
         self._requests: dict[Key, Request] = {}
         self._waiting: list[Request] = []  # by rank
         self._running: list[Request] = []  # by rank
@@ -51,7 +57,7 @@ class Scheduler:
         return sum(request.uncomputed for request in self._requests.values() if request.uncomputed > 1)
 
     def submit(self, request: Request) -> None:
-        """Queues a request; its end is told by the next update, at once where a resumption is complete or the queue is full.
+        """Queues a request; its end is told by the next update, at once where nothing is left to do or the queue is full.
 
         A full queue takes requests with resumed output all the same: their clients have been promised the rest.
         """
@@ -60,7 +66,7 @@ class Scheduler:
         request.arrival = self._arrivals
         if request.finish is not None:
             self._ended.append(_ending(request, request.finish))
-        elif self.waiting >= self.limits.max_waiting and not request.output:
+        elif self.waiting >= self.limits.max_waiting and not len(request.output):
             message = f"{self.waiting} requests wait already"
             refusal = Refusal(Cause.EXHAUSTED, message, reason="QUEUE_FULL", retry_after_s=1.0)
             self._ended.append(_ending(request, refusal))
@@ -69,7 +75,7 @@ class Scheduler:
             insort(self._waiting, request, key=_rank)
 
     def cancel(self, key: Key) -> None:
-        """Ends a request and frees its blocks now; unknown keys are ignored, for the request may just have ended."""
+        """Ends a request and gives its blocks back now; unknown keys are ignored, for the request may just have ended."""
         request = self._requests.get(key)
         if request is not None:
             self._end(request, Finish.CANCELLED)
@@ -77,25 +83,18 @@ class Scheduler:
     def schedule(self, now: float) -> list[Chunk]:
         """What to compute next, none where there is nothing. Must be followed by `update` with the same chunks."""
         self._expire(now)
-        chunks = self._decodes()
-        budget = self.limits.token_budget - len(chunks)
-        prefills = self._prefills()
-        while budget and (request := next(prefills, None)):
-            count = min(request.uncomputed, budget)
-            chunks.append(Chunk(request, request.computed, request.computed + count))
-            budget -= count
-        return chunks
+        decodes = [request for request in list(self._running) if request.uncomputed == 1 and self._grow(request)]
+        prefills = list(self._prefills(self.limits.token_budget - len(decodes)))
+        left = self.limits.token_budget - len(decodes) - sum(chunk.length for chunk in prefills)
+        return [*self._decodes(decodes, left), *prefills]
 
     def update(self, chunks: Sequence[Chunk], sampled: Sampled) -> list[Output]:
         """Takes in what a step computed and says what changed, earlier ends first."""
         outputs, self._ended = self._ended, []
-        row = 0
-        for chunk in chunks:
-            samples = chunk.samples
-            chunk.request.computed = chunk.stop
-            if samples:
-                outputs.append(self._append(chunk.request, sampled, row))
-                row += 1
+        for chunk, outcome in outcomes(chunks, sampled):
+            output = self._advance(chunk, outcome)
+            if output.tokens or output.prompt_logprobs or output.end:
+                outputs.append(output)
         return outputs
 
     def _expire(self, now: float) -> None:
@@ -103,61 +102,132 @@ class Scheduler:
         for request in late:
             self._end(request, Finish.DEADLINE)
 
-    def _decodes(self) -> list[Chunk]:
-        """One token of each running request that has a single one to compute."""
-        decodes = [request for request in self._running if request.uncomputed == 1]
-        return [Chunk(request, request.computed, request.length) for request in decodes if self._grow(request)]
-
     def _grow(self, request: Request) -> bool:
-        """Makes room for the request's last token; False where the request is, or has become, one that waits."""
-        while request.blocks and self._lacks(request) > self.pool.free:
+        """Makes a place for the request's last token; False where the request is, or has become, one that waits."""
+        while len(request.blocks) and self.cache.lacks(request):
             self._preempt(self._running[-1])
-        if request.blocks:
-            request.blocks += self.pool.take(self._lacks(request))
-        return bool(request.blocks)
+        if not len(request.blocks):
+            return False
+        self.cache.grow(request, request.length)
+        return True
 
     def _preempt(self, request: Request) -> None:
         self._release(request)
-        request.computed = 0
         insort(self._waiting, request, key=_rank)
         self.preemptions += 1
 
-    def _prefills(self) -> Iterator[Request]:
+    def _prefills(self, budget: int) -> Iterator[Chunk]:
+        candidates, rows = self._candidates(), SCORED_ROWS
+        while budget and (request := next(candidates, None)):
+            chunk = self._chunk(request, budget, rows)
+            if chunk.length:
+                self.cache.grow(request, chunk.stop)
+                budget, rows = budget - chunk.length, rows - len(chunk.scores)
+                yield chunk
+
+    def _candidates(self) -> Iterator[Request]:
         """Running requests whose prefill goes on, then waiting ones, admitted as they are asked for."""
-        yield from [request for request in self._running if request.uncomputed > 1]
-        while self._waiting and self._fits(self._waiting[0]):
-            request = self._waiting.pop(0)
-            request.blocks = self.pool.take(self._lacks(request))
-            insort(self._running, request, key=_rank)
+        prefilling = [request for request in self._running if request.uncomputed > 1]
+        yield from list(prefilling)
+        for request in list(self._waiting):
+            if self.running >= self.limits.max_sequences:
+                return
+            if self._awaited(request, prefilling):
+                continue
+            if not self._admit(request):
+                return
+            prefilling.append(request)
             yield request
 
-    def _fits(self, request: Request) -> bool:
-        """One block stays free for each that runs, or the next decode would undo the admission."""
-        return self.running < self.limits.max_sequences and self._lacks(request) + self.running <= self.pool.free
+    def _chunk(self, request: Request, budget: int, rows: int) -> Chunk:
+        """As much of the request's prefill as budget, sliding blocks and rows allow."""
+        start = request.computed
+        stop = min(request.length, start + budget, self.cache.reach(request, self._running))
+        if request.unscored > rows:
+            stop = min(stop, max(start, request.scored) + rows)
+        return Chunk(request, start, stop)
 
-    def _lacks(self, request: Request) -> int:
-        """Blocks to take before every token of the request has a place."""
-        return self.limits.blocks(request.length) - len(request.blocks)
+    def _awaited(self, request: Request, prefilling: Sequence[Request]) -> bool:
+        """What the request would compute first, one that runs is about to: it is better off when it has been.
 
-    def _append(self, request: Request, sampled: Sampled, row: int) -> Output:
-        index, token = len(request.output), int(sampled.tokens[row])
-        if token < 0:
-            self._forget(request)
-            return _ending(request, Refusal(Cause.BROKEN, NOT_FINITE, reason="LOGITS_NOT_FINITE"))
-        request.output.append(token)
-        logprobs = (_logprobs(sampled, row),) if request.sampling.logprobs >= 0 else ()
-        finish = request.finish
-        if finish is not None:
-            self._forget(request)
-        return Output(request.key, index, (token,), logprobs, finish, _usage(request) if finish else None)
+        That one makes progress before anyone else is admitted, or runs no more. It is asked to keep the window before the
+        block where the two part.
+        """
+        for other in prefilling:
+            if self._behind(request, other, other.computed // self.limits.block_size):
+                other.chain.marks.add(min(request.reusable, request.chain.shared(other.chain)))
+                return True
+        return False
+
+    def _behind(self, request: Request, other: Request, number: int) -> bool:
+        """Both have the same block of that number, and the request would have to compute it."""
+        if number >= min(request.reusable, len(other.chain.names)):
+            return False
+        name = request.chain.names[number]
+        if name != other.chain.names[number]:
+            return False
+        return name not in self.cache.full or self.cache.match(request) <= number
+
+    def _admit(self, request: Request) -> bool:
+        hit = self.cache.match(request)
+        if not self.cache.fits(request, hit, self._running):
+            return False
+        self.cache.open(request, hit)
+        if request.cached is None:
+            request.cached = min(request.computed, request.prompt_tokens)
+            self.cached_tokens += request.cached
+        self._waiting.remove(request)
+        insort(self._running, request, key=_rank)
+        return True
+
+    def _decodes(self, requests: Sequence[Request], left: int) -> Iterator[Chunk]:
+        """The decodes, with as many drafts as `left` tokens of the budget and free blocks allow."""
+        look_up = len(requests) <= self.limits.draft_sequences
+        for request in requests:
+            drafts = draft(request, min(left, request.more - 1, self.limits.draft_tokens), look_up)
+            if drafts.tokens:
+                drafts = drafts.first(self.cache.reach(request, self._running) - request.length)
+                self.cache.grow(request, request.length + len(drafts.tokens))
+                left -= len(drafts.tokens)
+            yield Chunk(request, request.computed, request.length, drafts)
+
+    def _advance(self, chunk: Chunk, outcome: Outcome) -> Output:
+        """Brings the chunk's request up to date."""
+        request, first_index = chunk.request, len(chunk.request.output)
+        self._count(chunk, len(outcome.tokens) - 1)
+        request.scored = max(request.scored, chunk.scores.stop)
+        computed = request.length + len(outcome.tokens) - 1 if chunk.samples else chunk.stop
+        request.extend(outcome.tokens)
+        self.cache.settle(request, computed)
+        end = outcome.end or request.finish
+        if end is not None:
+            self._forget(request, broken=isinstance(end, Refusal))
+        usage = _usage(request) if isinstance(end, Finish) else None
+        return Output(request.key, first_index, outcome.tokens, outcome.logprobs, end, usage, outcome.prompt_logprobs)
+
+    def _count(self, chunk: Chunk, accepted: int) -> None:
+        """What became of the chunk's drafts."""
+        request, drafted = chunk.request, len(chunk.drafts.tokens)
+        if not drafted:
+            return
+        accepted = max(0, accepted)
+        request.drafted += drafted
+        request.accepted += accepted
+        self.drafted_tokens += drafted
+        self.accepted_tokens += accepted
+        if chunk.drafts.looked_up:
+            request.pace.learn(drafted, accepted, len(request.output) + accepted + 1)
 
     def _end(self, request: Request, finish: Finish) -> None:
         self._forget(request)
         self._ended.append(_ending(request, finish))
 
-    def _forget(self, request: Request) -> None:
+    def _forget(self, request: Request, broken: bool = False) -> None:
+        """Nothing is left of the request, nor, where it is broken, of what it computed."""
         del self._requests[request.key]
-        if request.blocks:
+        if broken:
+            self.cache.disown(request)
+        if len(request.blocks):
             self._release(request)
         else:
             self._waiting.remove(request)
@@ -165,8 +235,7 @@ class Scheduler:
     def _release(self, request: Request) -> None:
         """Takes a running request's blocks away, and its place."""
         self._running.remove(request)
-        self.pool.give(request.blocks)
-        request.blocks = []
+        self.cache.close(request)
 
 
 def _rank(request: Request) -> tuple[int, int]:
@@ -174,13 +243,8 @@ def _rank(request: Request) -> tuple[int, int]:
 
 
 def _usage(request: Request) -> Usage:
-    return Usage(len(request.prompt), len(request.output))
+    return Usage(request.prompt_tokens, len(request.output), request.cached or 0, request.drafted, request.accepted)
 
 
 def _ending(request: Request, end: Finish | Refusal) -> Output:
     return Output(request.key, len(request.output), end=end, usage=_usage(request) if isinstance(end, Finish) else None)
-
-
-def _logprobs(sampled: Sampled, row: int) -> TokenLogprobs:
-    alternatives = tuple(sampled.top_ids[row].tolist()), tuple(sampled.top_logprobs[row].tolist())
-    return TokenLogprobs(float(sampled.logprobs[row]), *alternatives)

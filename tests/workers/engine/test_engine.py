@@ -10,7 +10,8 @@ from tests.fakes.runner import FakeRunner, generate
 from tests.workers.engine.harness import GREEDY, LIMITS
 from workers.engine.engine import Engine
 from workers.engine.report import Report
-from workers.engine.request import Finish, Sampling
+from workers.engine.request import Finish
+from workers.engine.sampling import Sampling
 from workers.engine.steps import StepTimes
 
 TIMEOUT_S = 30
@@ -21,7 +22,7 @@ class Running:
 
     def __init__(self, beat_s: float = 1000.0, gate: Semaphore | None = None, fail_at: int | None = None) -> None:
         self.reports: SimpleQueue[Report] = SimpleQueue()
-        self.runner = FakeRunner(LIMITS.kv_blocks, LIMITS.block_size, gate, fail_at)
+        self.runner = FakeRunner(LIMITS.kv_blocks, LIMITS.block_size, gate, fail_at, window=LIMITS.window)
         self.engine = Engine(self.runner, LIMITS, self.reports.put, beat_s)
         self.engine.start()
 

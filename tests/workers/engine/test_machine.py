@@ -1,89 +1,133 @@
 """Any order of submissions, cancels, resumptions, deadlines and steps: blocks and tokens are all accounted for."""
 
+from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.fakes.runner import VOCAB, generate
-from tests.workers.engine.harness import Harness, limits
-from workers.engine.request import Finish, Request, Sampling
+from tests.fakes.grammar import FakeGrammar
+from tests.fakes.runner import STOP, VOCAB, alone
+from tests.workers.engine.harness import TURN, Harness, limits
+from workers.engine.request import Finish, Request
+from workers.engine.sampling import Sampling
+
+samplings = st.builds(
+    Sampling,
+    temperature=st.sampled_from([0.0, 0.7]),
+    seed=st.integers(0, 2),
+    max_tokens=st.integers(0, 20),
+    min_tokens=st.sampled_from([0, 0, 4]),
+    ignore_eos=st.booleans(),
+    presence_penalty=st.sampled_from([0.0, 0.0, 1.5]),
+    frequency_penalty=st.sampled_from([0.0, 0.0, 0.75]),
+    repetition_penalty=st.sampled_from([1.0, 1.0, 1.5]),
+    logit_bias=st.sampled_from([(), (), ((STOP, 2.0), (9, 8.0))]),
+    prompt_logprobs=st.sampled_from([-1, -1, -1, 2]),
+).map(lambda sampling: replace(sampling, min_tokens=min(sampling.min_tokens, sampling.max_tokens or 0)))
 
 
 class SchedulerMachine(RuleBasedStateMachine):
-    def __init__(self) -> None:
-        super().__init__()
-        self.harness = Harness(limits(kv_blocks=14, max_sequences=3, token_budget=6))
+    @initialize(
+        kv_blocks=st.integers(12, 20),
+        sliding_blocks=st.integers(3, 14),
+        draft_sequences=st.sampled_from([0, 3]),
+        memory=st.sampled_from([None, 1, 2]),
+        documents=st.lists(st.lists(st.integers(0, 8), min_size=28, max_size=28), min_size=1, max_size=2),
+    )
+    def begin(
+        self, kv_blocks: int, sliding_blocks: int, draft_sequences: int, memory: int | None, documents: list[list[int]]
+    ) -> None:
+        self.memory = memory
+        self.documents = documents
+        changes = {"kv_blocks": kv_blocks, "sliding_blocks": sliding_blocks, "draft_sequences": draft_sequences}
+        self.harness = Harness(limits(max_sequences=3, token_budget=7, **changes), memory)
         self.requests: dict[int, Request] = {}
+        self.expected: dict[int, list[int]] = {}
         self.resumed: dict[int, int] = {}
         self.now = 0.0
 
     @rule(
-        prompt=st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=24),
-        max_tokens=st.integers(1, 20),
-        seed=st.integers(0, 2**64 - 1),
-        temperature=st.sampled_from([0.0, 0.7]),
-        priority=st.integers(-1, 1),
+        shared=st.integers(0, 24),
+        own=st.lists(st.integers(0, VOCAB - 1), max_size=6),
+        sampling=samplings,
+        grammar=st.none() | st.integers(0, 3),
+        fields=st.fixed_dictionaries({"priority": st.integers(-1, 1), "salt": st.sampled_from([b"", b"", b"tenant"])}),
         patience=st.none() | st.integers(1, 30),
         data=st.data(),
     )
     def submit(
         self,
-        prompt: list[int],
-        max_tokens: int,
-        seed: int,
-        temperature: float,
-        priority: int,
+        shared: int,
+        own: list[int],
+        sampling: Sampling,
+        grammar: int | None,
+        fields: dict[str, Any],
         patience: int | None,
         data: st.DataObject,
     ) -> None:
         rid = len(self.requests)
-        whole = generate(prompt, max_tokens, seed, temperature)
-        cut = data.draw(st.integers(0, len(whole)))
-        sampling = Sampling(temperature=temperature, seed=seed, max_tokens=max_tokens)
-        fields: dict[str, Any] = {"priority": priority, "deadline_s": self.now + patience if patience else None}
-        self.requests[rid] = self.harness.submit(rid, prompt, sampling, resume=whole[:cut], **fields)
-        self.resumed[rid] = cut
+        prompt = [*data.draw(st.sampled_from(self.documents))[:shared], *own] or [TURN]
+        stops = () if sampling.ignore_eos else (STOP,)
+        whole = alone(prompt, sampling, stops, None if grammar is None else FakeGrammar(grammar), self.memory)
+        cut = data.draw(st.sampled_from([0, 0, 0, len(whole), len(whole) // 2]))
+        self.expected[rid], self.resumed[rid] = whole, cut
+        self.requests[rid] = self.harness.submit(
+            rid,
+            prompt,
+            sampling,
+            resume=whole[:cut],
+            deadline_s=self.now + patience if patience else None,
+            grammar=None if grammar is None else FakeGrammar(grammar),
+            **fields,
+        )
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         rid = data.draw(st.sampled_from(sorted(self.requests)))
         self.harness.scheduler.cancel((0, rid))
-        assert not self.requests[rid].blocks
+        assert not len(self.requests[rid].blocks)
+        assert not self.requests[rid].sliding
 
-    @rule()
-    def step(self) -> None:
-        self.now += 1
-        self.harness.step(self.now)
-
-    @invariant()
-    def every_block_has_one_owner(self) -> None:
-        owned = [block for request in self.requests.values() for block in request.blocks]
-        pool = self.harness.scheduler.pool
-        assert len(owned) == len(set(owned)) == pool.used
-        assert all(0 <= block < pool.total for block in owned)
+    @rule(count=st.integers(1, 4))
+    def step(self, count: int) -> None:
+        for _ in range(count):
+            self.now += 1
+            self.harness.step(self.now)
 
     @invariant()
     def outputs_are_contiguous_and_right(self) -> None:
-        for rid, request in self.requests.items():
+        for rid in self.requests:
             index = self.resumed[rid]
             for output in self.harness.outputs.get((0, rid), []):
                 assert output.first_index == index
                 index += len(output.tokens)
-            sampling = request.sampling
-            whole = generate(request.prompt, sampling.max_tokens or 0, sampling.seed, sampling.temperature)
-            assert self.harness.tokens(rid) == whole[self.resumed[rid] : index]
+            assert self.harness.tokens(rid) == self.expected[rid][self.resumed[rid] : index]
 
     def teardown(self) -> None:
+        if not hasattr(self, "harness"):
+            return
         self.harness.run()
-        assert self.harness.scheduler.pool.used == 0
+        for pool in (self.harness.scheduler.cache.full, self.harness.scheduler.cache.sliding):
+            assert pool.used == 0
         for rid, request in self.requests.items():
             ends = [output.end for output in self.harness.outputs[(0, rid)]]
-            assert ends[-1] is not None
             assert ends[:-1].count(None) == len(ends) - 1
-            assert ends[-1] in (request.finish, Finish.CANCELLED, Finish.DEADLINE)
+            if ends[-1] not in (Finish.CANCELLED, Finish.DEADLINE):
+                self.complete(rid, request, ends[-1])
+
+    def complete(self, rid: int, request: Request, end: object) -> None:
+        expected, sampling = self.expected[rid], request.sampling
+        assert request.output.tolist() == expected
+        stopped = bool(expected) and expected[-1] in request.stops
+        assert end is (Finish.STOP if stopped else Finish.LENGTH if len(expected) == sampling.max_tokens else Finish.GRAMMAR)
+        scores = [score for output in self.harness.outputs[(0, rid)] for score in output.prompt_logprobs]
+        asked = sampling.prompt_logprobs >= 0 and not self.resumed[rid]
+        assert [-8 * score.logprob for score in scores] == (
+            request.tokens.array[1 : request.prompt_tokens].tolist() if asked else []
+        )
 
 
 TestScheduler = SchedulerMachine.TestCase

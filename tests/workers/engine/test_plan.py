@@ -10,7 +10,7 @@ import pytest
 
 from tests.workers.engine.harness import Harness
 from workers.engine.plan import Plan
-from workers.engine.request import Sampling
+from workers.engine.sampling import Sampling
 
 MODULES = sorted(path.stem for path in Path("workers/engine").glob("*.py") if path.stem != "__init__")
 

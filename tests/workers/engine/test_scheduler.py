@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tests.fakes.runner import STOP, VOCAB, generate
 from tests.workers.engine.harness import GREEDY, Harness, limits
 from workers.engine.errors import Cause, Refusal
-from workers.engine.request import Finish, Sampling
+from workers.engine.request import Finish
+from workers.engine.sampling import Sampling
 
 tokens = st.integers(0, VOCAB - 1)
 prompts = st.lists(tokens, min_size=1, max_size=20)
@@ -34,7 +35,7 @@ def test_batches_and_preemptions_change_no_token(requests: list[tuple[list[int],
     for rid, (prompt, sampling, _) in enumerate(requests):
         assert harness.tokens(rid) == expected(prompt, sampling)
         assert harness.end(rid) is (Finish.STOP if harness.tokens(rid)[-1] == STOP else Finish.LENGTH)
-    assert harness.scheduler.pool.used == 0
+    assert harness.scheduler.cache.full.used == 0
 
 
 @settings(deadline=None)
@@ -93,9 +94,9 @@ def test_a_cancel_frees_blocks_at_once_whether_running_or_waiting() -> None:
     harness.submit(0, [7] * 10)
     harness.submit(1, [8] * 10)
     harness.step()
-    assert harness.scheduler.pool.used == 3
+    assert harness.scheduler.cache.full.used == 3
     harness.scheduler.cancel((0, 0))
-    assert harness.scheduler.pool.used == 0
+    assert harness.scheduler.cache.full.used == 0
     harness.scheduler.cancel((0, 1))
     assert (harness.scheduler.running, harness.scheduler.waiting) == (0, 0)
     harness.step()
@@ -114,7 +115,7 @@ def test_deadlines_end_requests_on_the_clock_that_is_handed_in() -> None:
     assert harness.end(1) is Finish.DEADLINE
     harness.step(now=5.0)
     assert harness.end(0) is Finish.DEADLINE
-    assert harness.scheduler.pool.used == 0
+    assert harness.scheduler.cache.full.used == 0
 
 
 def test_a_complete_resumption_finishes_without_a_step() -> None:

@@ -26,6 +26,8 @@ LIMITS = Limits(
     max_context=512,
     block_size=4,
     kv_blocks=256,
+    sliding_blocks=256,
+    window=8,
     max_sequences=32,
     token_budget=64,
 )
@@ -144,7 +146,7 @@ async def serving(
     limits = replace(LIMITS, **changes)
     if gate is not None:
         gate.release()
-    server = Server(FakeRunner(limits.kv_blocks, limits.block_size, gate, fail_at), limits, token)
+    server = Server(FakeRunner(limits.kv_blocks, limits.block_size, gate, fail_at, window=limits.window), limits, token)
     await server.start()
     try:
         yield server

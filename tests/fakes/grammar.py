@@ -1,0 +1,60 @@
+"""A grammar made of a hash: sometimes everything may come next, sometimes one token, sometimes nothing."""
+
+import numpy as np
+
+from tests.fakes.runner import VOCAB, digest, spread
+from workers.engine.drafts import allows
+from workers.engine.grammar import Mask
+
+WORDS = -(-VOCAB // 32)
+
+
+def mask_of(tokens: list[int]) -> Mask:
+    mask = np.zeros(WORDS, np.uint32)
+    for token in tokens:
+        mask[token // 32] |= np.uint32(1 << token % 32)
+    return mask
+
+
+class FakeGrammar:
+    """`seed` tells one language from another; without `ends` each of them goes on for ever. Masks of a state are one object."""
+
+    def __init__(self, seed: int, ends: bool = True) -> None:
+        self.accepted: list[int] = []
+        self._seed = seed
+        self._ends = ends
+        self._masks: dict[tuple[int, ...], Mask | None] = {}
+
+    def mask(self) -> Mask | None:
+        state = tuple(self.accepted)
+        if state not in self._masks:
+            self._masks[state] = self._mask()
+        return self._masks[state]
+
+    def accept(self, token: int) -> None:
+        if not allows(self.mask(), token):
+            raise ValueError(f"token {token} may not come here")
+        self.accepted.append(token)
+
+    def rollback(self, count: int) -> None:
+        assert count <= len(self.accepted), "more is taken back than was accepted"
+        del self.accepted[len(self.accepted) - count :]
+
+    def forced(self, limit: int) -> list[int]:
+        found: list[int] = []
+        while len(found) < limit and (mask := self.mask()) is not None and int(np.bitwise_count(mask).sum()) == 1:
+            found.append(next(token for token in range(VOCAB) if allows(mask, token)))
+            self.accept(found[-1])
+        self.rollback(len(found))
+        return found
+
+    def _mask(self) -> Mask | None:
+        weights = spread(digest([self._seed, *self.accepted]), 1)
+        kind = int(weights[0] * 16)
+        if kind < 32:
+            return None
+        if kind < 80:
+            return mask_of([int(weights.argmax())])
+        if kind < 84 and self._ends:
+            return mask_of([])
+        return mask_of(np.flatnonzero(weights > 3).tolist())

@@ -1,0 +1,52 @@
+"""What a request may ask for, whatever the engine holds. Each refusal names the field at fault."""
+
+from collections.abc import Iterator, Sequence
+
+from workers.engine.errors import Cause, Refusal
+from workers.engine.sampling import Sampling
+
+MAX_LOGPROBS = 20
+MAX_BIAS = 100
+
+
+def check_tokens(tokens: Sequence[int], vocab_size: int, field: str) -> None:
+    for token in (max(tokens, default=0), min(tokens, default=0)):
+        if not 0 <= token < vocab_size:
+            raise invalid(f"token id {token} is outside the vocabulary of {vocab_size}", "TOKEN_OUT_OF_RANGE", field)
+
+
+def check_sampling(sampling: Sampling, vocab_size: int) -> None:
+    """Raises Refusal where a value is out of range or two contradict each other."""
+    for name, valid, wanted in _ranges(sampling, vocab_size):
+        if not valid:
+            message = f"{name} is {getattr(sampling, name)}, it must be {wanted}"
+            raise invalid(message, "SAMPLING_OUT_OF_RANGE", f"sampling.{name}")
+    check_tokens(sampling.stop_token_ids, vocab_size, "sampling.stop_token_ids")
+    check_tokens([token for token, _ in sampling.logit_bias], vocab_size, "sampling.logit_bias")
+    if sampling.max_tokens is not None and sampling.min_tokens > sampling.max_tokens:
+        message = f"min_tokens {sampling.min_tokens} is more than max_tokens {sampling.max_tokens}"
+        raise invalid(message, "SAMPLING_CONTRADICTORY", "sampling.min_tokens")
+    if len({token for token, _ in sampling.logit_bias}) < len(sampling.logit_bias):
+        raise invalid("logit_bias names a token id twice", "SAMPLING_CONTRADICTORY", "sampling.logit_bias")
+
+
+def invalid(message: str, reason: str, field: str) -> Refusal:
+    return Refusal(Cause.INVALID, message, reason=reason, field=field)
+
+
+def _ranges(sampling: Sampling, vocab_size: int) -> Iterator[tuple[str, bool, str]]:
+    """Field, whether it is right, and what it must be; comparisons are written so that NaN fails them."""
+    yield "temperature", 0 <= sampling.temperature <= 2, "from 0 to 2"
+    yield "top_p", 0 < sampling.top_p <= 1, "above 0 and at most 1"
+    yield "top_k", 0 <= sampling.top_k <= vocab_size, f"from 0 to {vocab_size}"
+    yield "min_p", 0 <= sampling.min_p <= 1, "from 0 to 1"
+    yield "max_tokens", sampling.max_tokens is None or sampling.max_tokens >= 0, "0 or more"
+    yield "min_tokens", sampling.min_tokens >= 0, "0 or more"
+    yield "presence_penalty", -2 <= sampling.presence_penalty <= 2, "from -2 to 2"
+    yield "frequency_penalty", -2 <= sampling.frequency_penalty <= 2, "from -2 to 2"
+    yield "repetition_penalty", 0 < sampling.repetition_penalty <= 2, "above 0 and at most 2"
+    biased = all(-MAX_BIAS <= bias <= MAX_BIAS for _, bias in sampling.logit_bias)
+    yield "logit_bias", biased, f"from -{MAX_BIAS} to {MAX_BIAS} for each id"
+    for name in ("logprobs", "prompt_logprobs"):
+        yield name, -1 <= getattr(sampling, name) <= MAX_LOGPROBS, f"from 0 to {MAX_LOGPROBS}"
+    yield "seed", 0 <= sampling.seed < 1 << 64, "from 0 to 2^64 - 1"

@@ -1,0 +1,75 @@
+"""Drafts that cost no second model: what the grammar leaves no choice in, and what followed the same tokens before."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from workers.engine.grammar import Mask
+from workers.engine.ints import Array
+from workers.engine.request import Request
+
+SHORTEST, LONGEST = 3, 8  # tokens of the suffix that is looked for
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """Tokens that may come next, and the mask of what may come after each of them."""
+
+    tokens: tuple[int, ...] = ()
+    masks: tuple[Mask | None, ...] = ()
+    looked_up: bool = False
+
+    def first(self, count: int) -> "Drafts":
+        return Drafts(self.tokens[:count], self.masks[:count], self.looked_up)
+
+
+NO_DRAFTS = Drafts()
+
+
+def draft(request: Request, limit: int, look_up: bool) -> Drafts:
+    """At most `limit` drafts for a request of which a token is to be decoded; `look_up` allows those that may be wrong."""
+    if limit <= 0:
+        return NO_DRAFTS
+    if request.grammar is not None and (forced := request.grammar.forced(limit)):
+        return _drafts(request, forced, looked_up=False)
+    count = min(limit, request.pace.drafts(len(request.output))) if look_up else 0
+    return _drafts(request, lookup(request.tokens.array, count), looked_up=True) if count else NO_DRAFTS
+
+
+def lookup(tokens: Array, count: int) -> list[int]:
+    """What came after the last earlier place of the longest suffix that has one, over and over where that is the end itself.
+
+    A scan of all tokens rather than an index of them: it takes microseconds, even over the longest context, and no memory.
+    """
+    ends = np.flatnonzero(tokens[:-1] == tokens[-1])
+    length = 1
+    while length < LONGEST:
+        longer = ends[ends >= length]
+        longer = longer[tokens[longer - length] == tokens[-1 - length]] if length < len(tokens) else longer[:0]
+        if not len(longer):
+            break
+        ends, length = longer, length + 1
+    if length < SHORTEST or not len(ends):
+        return []
+    found: list[int] = np.resize(tokens[ends[-1] + 1 :], count).tolist()
+    return found
+
+
+def _drafts(request: Request, tokens: list[int], looked_up: bool) -> Drafts:
+    """As many of the tokens as come before a stop, behind which nothing does, and as the grammar allows."""
+    grammar, mask = request.grammar, request.mask
+    masks: list[Mask | None] = []
+    for token in tokens:
+        if token in request.stops or not allows(mask, token):
+            break
+        if grammar is not None:
+            grammar.accept(token)
+            mask = grammar.mask()
+        masks.append(mask)
+    if grammar is not None:
+        grammar.rollback(len(masks))
+    return Drafts(tuple(tokens[: len(masks)]), tuple(masks), looked_up)
+
+
+def allows(mask: Mask | None, token: int) -> bool:
+    return mask is None or bool(mask[token >> 5] >> np.uint32(token & 31) & 1)

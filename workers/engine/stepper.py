@@ -1,0 +1,80 @@
+"""One step after the other, without a thread: what an engine runs in its own, and a simulation on a virtual clock."""
+
+import time
+from collections.abc import Callable
+
+from workers.engine.batch import Chunk, assemble
+from workers.engine.limits import Limits
+from workers.engine.plan import Runner
+from workers.engine.report import KvEvents, Load, Output, Report
+from workers.engine.request import Key, Request
+from workers.engine.scheduler import Scheduler
+from workers.engine.steps import StepTimes
+
+
+class Stepper:
+    """`clock` is what deadlines are on and `timer` what steps are measured by, both in seconds."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        limits: Limits,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._runner = runner
+        self._limits = limits
+        self._clock = clock
+        self._timer = timer
+        self._scheduler = Scheduler(limits)
+        self._times = StepTimes()
+        self._steps = 0
+        self._generated = 0
+
+    @property
+    def busy(self) -> bool:
+        """There is something to compute or to tell."""
+        return self._scheduler.busy
+
+    def submit(self, request: Request) -> None:
+        """Takes over the request, made by `limits.accept`, whose key no live request has."""
+        self._scheduler.submit(request)
+
+    def cancel(self, key: Key) -> None:
+        self._scheduler.cancel(key)
+
+    def snapshot(self) -> KvEvents:
+        """All that is cached; the reports of later steps tell what changes in it."""
+        return self._scheduler.cache.snapshot()
+
+    def step(self) -> Report:
+        started = self._timer()
+        chunks = self._scheduler.schedule(self._clock())
+        sampled = self._runner.execute(assemble(chunks, self._limits.geometry))
+        outputs = self._scheduler.update(chunks, sampled)
+        return self._report(chunks, outputs, self._timer() - started)
+
+    def _report(self, chunks: list[Chunk], outputs: list[Output], seconds: float) -> Report:
+        if chunks:
+            self._steps += 1
+            self._times.add(seconds)
+        self._generated += sum(len(output.tokens) for output in outputs)
+        computed = sum(chunk.length for chunk in chunks)
+        return Report(self._load(), tuple(outputs), computed, seconds, self._scheduler.cache.events())
+
+    def _load(self) -> Load:
+        scheduler, block_size = self._scheduler, self._limits.block_size
+        return Load(
+            step=self._steps,
+            running=scheduler.running,
+            waiting=scheduler.waiting,
+            prefill_tokens=scheduler.prefill_tokens,
+            kv_tokens_used=scheduler.cache.full.used * block_size,
+            kv_tokens_total=self._limits.kv_tokens,
+            step_p99_ms=self._times.p99_ms,
+            tokens_generated=self._generated,
+            preemptions=scheduler.preemptions,
+            cached_tokens=scheduler.cached_tokens,
+            drafted_tokens=scheduler.drafted_tokens,
+            accepted_tokens=scheduler.accepted_tokens,
+        )
