@@ -4,13 +4,13 @@ Logits are made of a hash of the context, so a token computed from a wrong cell 
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from threading import Semaphore
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.engine.drafts import allows
 from workers.engine.grammar import Grammar, Mask
 from workers.engine.plan import Plan, Sampled
 from workers.engine.sampling import Sampling
@@ -19,29 +19,25 @@ VOCAB = 97
 STOP = 3
 
 GAMMA = 0x9E3779B97F4A7C15
+WORD = (1 << 64) - 1
 IDS = np.arange(VOCAB, dtype=np.uint64)
 Words = NDArray[np.uint64]
 
 
-def mix(words: Words) -> Words:
-    """SplitMix64's finalizer."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
+def mix(value: Any) -> Any:
+    """SplitMix64's finalizer, of an int or of an array of uint64."""
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & WORD
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & WORD
+    return value ^ (value >> 31)
 
 
-def links(chains: Words, tokens: Words) -> Words:
-    """The hashes of contexts that end with `tokens`, from those of the contexts before them."""
-    return mix(chains * np.uint64(3) + (tokens + np.uint64(1)) * np.uint64(GAMMA))
+def link(chain: Any, token: Any) -> Any:
+    """The hash of a context that ends with `token`, from that of the context before it."""
+    return mix(chain * 3 + (token + 1) * GAMMA & WORD)
 
 
-def link(chain: int, token: int) -> int:
-    return int(links(np.array([chain], np.uint64), np.array([token], np.uint64))[0])
-
-
-def digest(tokens: Sequence[int]) -> int:
-    """The hash of a whole context."""
-    chain = 0
+def digest(tokens: Sequence[int], chain: int = 0) -> int:
+    """The hash of a context; of one that goes on behind another by `tokens`, where that one's is given."""
     for token in tokens:
         chain = link(chain, token)
     return chain
@@ -49,7 +45,8 @@ def digest(tokens: Sequence[int]) -> int:
 
 def spread(word: int, position: int) -> NDArray[np.float64]:
     """[VOCAB] numbers from 0 to 8, by the two alone."""
-    return mix(IDS * np.uint64(GAMMA) + np.uint64(link(word, position))) / 2.0**61
+    numbers: NDArray[np.float64] = mix(IDS * GAMMA + link(word, position)) / 2.0**61
+    return numbers
 
 
 def choose(
@@ -67,9 +64,8 @@ def choose(
         logits[token] *= repetition if logits[token] < 0 else 1 / repetition
     for token, value in bias:
         logits[token] += value
-    for token in range(VOCAB):
-        if not allows(mask, token):
-            logits[token] = -np.inf
+    if mask is not None:
+        logits[~np.unpackbits(mask.view(np.uint8), count=VOCAB, bitorder="little").astype(bool)] = -np.inf
     if sampling.temperature:
         logits += float(np.float32(sampling.temperature)) * spread(sampling.seed, position)
     best = int(logits.argmax())
@@ -96,8 +92,8 @@ def alone(
 ) -> list[int]:
     """What the request's output must be, from its definition: everything is computed anew for each token."""
     output: list[int] = []
+    chain = digest(prompt)
     while len(output) < (sampling.max_tokens or 0):
-        mask = grammar.mask() if grammar is not None else None
         everything = [*prompt, *output]
         seen = sorted(set(everything)) if sampling.repetition_penalty != 1 else []
         bias = dict(sampling.logit_bias)
@@ -106,11 +102,13 @@ def alone(
             bias[token] = float(np.float32(bias.get(token, 0.0)) - np.float32(penalty))
         if len(output) < sampling.min_tokens:
             bias.update(dict.fromkeys(stops, -np.inf))
-        context = digest(everything if memory is None else everything[-memory:])
+        context = chain if memory is None else digest(everything[-memory:])
+        mask = grammar.mask() if grammar is not None else None
         token = choose(context, sampling, len(output), seen, list(bias.items()), mask)
         if token < 0:
             break
         output.append(token)
+        chain = link(chain, token)
         if token in stops:
             break
         if grammar is not None:
@@ -205,11 +203,7 @@ class FakeRunner:
         if first:
             slot = self._slots(plan.block_ids, plan.block_starts, index, np.array([first - 1]))
             chain = int(self._full.chains[slot][0])
-        chains = []
-        for token in plan.tokens[new].tolist():
-            chain = link(chain, token)
-            chains.append(chain)
-        return chains
+        return list(accumulate(plan.tokens[new].tolist(), link, initial=chain))[1:]
 
     def _write(self, plan: Plan, index: int, chains: list[int]) -> None:
         new = slice(plan.query_starts[index], plan.query_starts[index + 1])
@@ -227,7 +221,7 @@ class FakeRunner:
         tokens, chains = self._full.tokens[slots], self._full.chains[slots]
         assert (self._full.positions[slots] == positions).all(), "a full cell holds another position"
         before = np.concatenate([np.zeros(1, np.uint64), chains[:-1]])
-        assert (chains == links(before, tokens.astype(np.uint64))).all(), "a full cell holds another context"
+        assert (chains == link(before, tokens.astype(np.uint64))).all(), "a full cell holds another context"
         assert (plan.slots[new] == slots[start:]).all(), "a token's slot is not in its full table"
         seen = positions[max(0, start - self._window + 1) :]
         sliding = self._slots(plan.sliding_ids, plan.sliding_starts, index, seen, int(plan.sliding_firsts[index]))

@@ -1,51 +1,20 @@
 """Turns what the scheduler chose into the arrays of a Plan."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workers.engine.adjustments import NO_IDS, NO_VALUES, Values
-from workers.engine.drafts import NO_DRAFTS, Drafts
+from workers.engine.chunk import Chunk
 from workers.engine.geometry import Geometry
 from workers.engine.grammar import Mask
 from workers.engine.ints import Array
 from workers.engine.plan import Plan
-from workers.engine.request import Request
 from workers.engine.sampling import Sampling
 
 SCORING = Sampling(temperature=0.0)  # of rows that draw no token
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Tokens `start` to `stop` of a request, and drafts behind the last token there is, run in one step.
-
-    Made, used and dropped between two changes of the request.
-    """
-
-    request: Request
-    start: int
-    stop: int
-    drafts: Drafts = NO_DRAFTS
-
-    @property
-    def length(self) -> int:
-        return self.stop - self.start + len(self.drafts.tokens)
-
-    @property
-    def scores(self) -> range:
-        """Prompt tokens whose successors' log probabilities it tells."""
-        request = self.request
-        last = min(self.stop, request.prompt_tokens - 1)
-        return range(max(self.start, request.scored), last) if request.unscored else range(0)
-
-    @property
-    def samples(self) -> int:
-        """Output tokens that it samples: one behind the last token there is, and one behind each draft."""
-        return 1 + len(self.drafts.tokens) if self.stop == self.request.length and self.request.more > 0 else 0
 
 
 class Row(NamedTuple):

@@ -48,6 +48,14 @@ class KvCache:
         lacking = self.geometry.blocks(request.length) - hit + idle
         return lacking + len(running) <= self.full.available and self.spare(running) >= self.geometry.entitled
 
+    def awaits(self, request: Request, prefilling: Sequence[Request]) -> bool:
+        """What the request would compute first, one of those that run is about to: it is better off when it has been."""
+        return any(self._behind(request, other, other.computed // self.geometry.block_size) for other in prefilling)
+
+    def part(self, running: Request, waiting: Request) -> None:
+        """The running one keeps the window before the block where the two part: the other may go on from there."""
+        running.chain.marks.add(min(waiting.reusable, waiting.chain.shared(running.chain)))
+
     def open(self, request: Request, hit: int) -> None:
         """Makes the request one that runs, with `hit` blocks reused and room for all its tokens in the full group."""
         names, geometry = request.chain.names, self.geometry
@@ -58,9 +66,8 @@ class KvCache:
         request.blocks.extend(self.full.take(geometry.blocks(request.length) - hit))
 
     def spare(self, running: Sequence[Request]) -> int:
-        """Sliding blocks that are at nobody's disposal."""
-        owed = sum(max(0, self.geometry.entitled - len(request.sliding)) for request in running)
-        return self.sliding.available - owed
+        """Sliding blocks at nobody's disposal. Shared ones count for each: who shares today writes its own tomorrow."""
+        return self.sliding.total - sum(max(self.geometry.entitled, len(request.sliding)) for request in running)
 
     def reach(self, request: Request, running: Sequence[Request]) -> int:
         """How many of the request's tokens there is room for: at least one more than are computed, but for the full group."""
@@ -117,6 +124,13 @@ class KvCache:
     def snapshot(self) -> KvEvents:
         """All that was cached at the last `events`, under their number. Only between the two calls."""
         return KvEvents(self._sequence, True, (), self.full.names, (), self.sliding.names)
+
+    def _behind(self, request: Request, other: Request, number: int) -> bool:
+        """Both have the same block of that number, and the request would have to compute it."""
+        if number >= min(request.reusable, len(other.chain.names)):
+            return False
+        name = request.chain.names[number]
+        return name == other.chain.names[number] and (name not in self.full or self.match(request) <= number)
 
     def _kept(self, request: Request, number: int) -> bool:
         """The block belongs to a window that others may go on from."""

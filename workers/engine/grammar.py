@@ -10,13 +10,13 @@ Mask = NDArray[np.uint32]
 
 
 class Grammar(Protocol):
-    """The state of one request's grammar: what its output may go on with. Used from one thread."""
+    """The state of one request's grammar: what its output may go on with. Made in one thread, then used from another."""
 
     def mask(self) -> Mask | None:
         """The ids that may come next, None where all may. No bit is set where nothing may: a dead end."""
 
     def accept(self, token: int) -> None:
-        """Goes on by a token that the mask allows."""
+        """Goes on by a token that the mask allows. Raises ValueError on others, after which the state is of no use."""
 
     def rollback(self, count: int) -> None:
         """Takes back the last `count` accepted tokens."""

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from workers.engine.batch import Chunk
+from workers.engine.chunk import Chunk
 from workers.engine.errors import Cause, Refusal
 from workers.engine.plan import Sampled
-from workers.engine.report import TokenLogprobs
-from workers.engine.request import Finish
+from workers.engine.report import Output, TokenLogprobs, Usage
+from workers.engine.request import Finish, Request
 
 NOT_FINITE, NOTHING_ALLOWED = -1, -2  # in Sampled.tokens
 
@@ -19,6 +19,11 @@ class Outcome:
     prompt_logprobs: tuple[TokenLogprobs, ...]
     end: Finish | Refusal | None = None  # what came in place of another token
 
+    @property
+    def accepted(self) -> int:
+        """Drafts that proved right: the last token, or what came in its place, is behind them."""
+        return len(self.tokens) - (self.end is None)
+
 
 def outcomes(chunks: Sequence[Chunk], sampled: Sampled) -> Iterator[tuple[Chunk, Outcome]]:
     """Each chunk with what it yields; a request may change once its chunk is out."""
@@ -28,6 +33,12 @@ def outcomes(chunks: Sequence[Chunk], sampled: Sampled) -> Iterator[tuple[Chunk,
         stop = middle + chunk.samples
         yield chunk, _outcome(chunk, sampled, range(row, middle), range(middle, stop))
         row = stop
+
+
+def ending(request: Request, end: Finish | Refusal | None) -> Output:
+    """That the request has ended, where it has."""
+    usage = Usage(request.prompt_tokens, len(request.output), request.cached or 0, request.drafted, request.accepted)
+    return Output(request.key, len(request.output), end=end, usage=usage if isinstance(end, Finish) else None)
 
 
 def _outcome(chunk: Chunk, sampled: Sampled, scores: range, samples: range) -> Outcome:

@@ -50,9 +50,6 @@ class Load:
     step_p99_ms: float = 0.0
     tokens_generated: int = 0
     preemptions: int = 0  # requests put back to waiting
-    cached_tokens: int = 0  # prompt tokens whose prefill was skipped
-    drafted_tokens: int = 0
-    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True)

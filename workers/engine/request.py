@@ -111,3 +111,14 @@ class Request:
                 self.grammar.accept(token)
         if self.grammar is not None and len(tokens):
             self.mask = self.grammar.mask()
+
+    def learn(self, drafted: int, accepted: int, looked_up: bool) -> None:
+        """So many drafts for the next tokens of the output, and so many right ones."""
+        self.drafted += drafted
+        self.accepted += accepted
+        if looked_up:
+            self.pace.learn(drafted, accepted, len(self.output) + accepted)
+
+
+def by_rank(request: Request) -> tuple[int, int]:
+    return request.rank

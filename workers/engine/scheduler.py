@@ -2,16 +2,17 @@
 
 from bisect import insort
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from workers.engine.batch import Chunk
 from workers.engine.cache import KvCache
+from workers.engine.chunk import Chunk, prefill
 from workers.engine.drafts import draft
 from workers.engine.errors import Cause, Refusal
 from workers.engine.limits import Limits
-from workers.engine.outcome import Outcome, outcomes
+from workers.engine.outcome import Outcome, ending, outcomes
 from workers.engine.plan import Sampled
-from workers.engine.report import Output, Usage
-from workers.engine.request import Finish, Key, Request
+from workers.engine.report import Output
+from workers.engine.request import Finish, Key, Request, by_rank
 
 SCORED_ROWS = 64  # prompt tokens scored in a step: each takes a row of logits as wide as the vocabulary
 
@@ -29,9 +30,6 @@ class Scheduler:
         self.limits = limits
         self.cache = KvCache(limits.geometry, limits.kv_blocks, limits.sliding_blocks)
         self.preemptions = 0
-        self.cached_tokens = 0
-        self.drafted_tokens = 0
-        self.accepted_tokens = 0
         self._requests: dict[Key, Request] = {}
         self._waiting: list[Request] = []  # by rank
         self._running: list[Request] = []  # by rank
@@ -56,6 +54,10 @@ class Scheduler:
         """Tokens still to prefill, over all requests."""
         return sum(request.uncomputed for request in self._requests.values() if request.uncomputed > 1)
 
+    @property
+    def _prefilling(self) -> list[Request]:
+        return [request for request in self._running if request.uncomputed > 1]
+
     def submit(self, request: Request) -> None:
         """Queues a request; its end is told by the next update, at once where nothing is left to do or the queue is full.
 
@@ -65,14 +67,14 @@ class Scheduler:
         self._arrivals += 1
         request.arrival = self._arrivals
         if request.finish is not None:
-            self._ended.append(_ending(request, request.finish))
+            self._ended.append(ending(request, request.finish))
         elif self.waiting >= self.limits.max_waiting and not len(request.output):
             message = f"{self.waiting} requests wait already"
             refusal = Refusal(Cause.EXHAUSTED, message, reason="QUEUE_FULL", retry_after_s=1.0)
-            self._ended.append(_ending(request, refusal))
+            self._ended.append(ending(request, refusal))
         else:
             self._requests[request.key] = request
-            insort(self._waiting, request, key=_rank)
+            self._queue(request)
 
     def cancel(self, key: Key) -> None:
         """Ends a request and gives its blocks back now; unknown keys are ignored, for the request may just have ended."""
@@ -113,13 +115,19 @@ class Scheduler:
 
     def _preempt(self, request: Request) -> None:
         self._release(request)
-        insort(self._waiting, request, key=_rank)
+        self._queue(request)
         self.preemptions += 1
+
+    def _queue(self, request: Request) -> None:
+        insort(self._waiting, request, key=by_rank)
+        for other in self._prefilling:
+            self.cache.part(other, request)
 
     def _prefills(self, budget: int) -> Iterator[Chunk]:
         candidates, rows = self._candidates(), SCORED_ROWS
         while budget and (request := next(candidates, None)):
-            chunk = self._chunk(request, budget, rows)
+            room = self.cache.reach(request, self._running) - request.computed
+            chunk = prefill(request, min(budget, room), rows)
             if chunk.length:
                 self.cache.grow(request, chunk.stop)
                 budget, rows = budget - chunk.length, rows - len(chunk.scores)
@@ -127,46 +135,17 @@ class Scheduler:
 
     def _candidates(self) -> Iterator[Request]:
         """Running requests whose prefill goes on, then waiting ones, admitted as they are asked for."""
-        prefilling = [request for request in self._running if request.uncomputed > 1]
+        prefilling = self._prefilling
         yield from list(prefilling)
         for request in list(self._waiting):
             if self.running >= self.limits.max_sequences:
                 return
-            if self._awaited(request, prefilling):
+            if self.cache.awaits(request, prefilling):
                 continue
             if not self._admit(request):
                 return
             prefilling.append(request)
             yield request
-
-    def _chunk(self, request: Request, budget: int, rows: int) -> Chunk:
-        """As much of the request's prefill as budget, sliding blocks and rows allow."""
-        start = request.computed
-        stop = min(request.length, start + budget, self.cache.reach(request, self._running))
-        if request.unscored > rows:
-            stop = min(stop, max(start, request.scored) + rows)
-        return Chunk(request, start, stop)
-
-    def _awaited(self, request: Request, prefilling: Sequence[Request]) -> bool:
-        """What the request would compute first, one that runs is about to: it is better off when it has been.
-
-        That one makes progress before anyone else is admitted, or runs no more. It is asked to keep the window before the
-        block where the two part.
-        """
-        for other in prefilling:
-            if self._behind(request, other, other.computed // self.limits.block_size):
-                other.chain.marks.add(min(request.reusable, request.chain.shared(other.chain)))
-                return True
-        return False
-
-    def _behind(self, request: Request, other: Request, number: int) -> bool:
-        """Both have the same block of that number, and the request would have to compute it."""
-        if number >= min(request.reusable, len(other.chain.names)):
-            return False
-        name = request.chain.names[number]
-        if name != other.chain.names[number]:
-            return False
-        return name not in self.cache.full or self.cache.match(request) <= number
 
     def _admit(self, request: Request) -> bool:
         hit = self.cache.match(request)
@@ -175,9 +154,10 @@ class Scheduler:
         self.cache.open(request, hit)
         if request.cached is None:
             request.cached = min(request.computed, request.prompt_tokens)
-            self.cached_tokens += request.cached
         self._waiting.remove(request)
-        insort(self._running, request, key=_rank)
+        insort(self._running, request, key=by_rank)
+        for other in self._waiting[: self.limits.max_sequences]:
+            self.cache.part(request, other)
         return True
 
     def _decodes(self, requests: Sequence[Request], left: int) -> Iterator[Chunk]:
@@ -194,7 +174,8 @@ class Scheduler:
     def _advance(self, chunk: Chunk, outcome: Outcome) -> Output:
         """Brings the chunk's request up to date."""
         request, first_index = chunk.request, len(chunk.request.output)
-        self._count(chunk, len(outcome.tokens) - 1)
+        if drafted := len(chunk.drafts.tokens):
+            request.learn(drafted, outcome.accepted, chunk.drafts.looked_up)
         request.scored = max(request.scored, chunk.scores.stop)
         computed = request.length + len(outcome.tokens) - 1 if chunk.samples else chunk.stop
         request.extend(outcome.tokens)
@@ -202,25 +183,17 @@ class Scheduler:
         end = outcome.end or request.finish
         if end is not None:
             self._forget(request, broken=isinstance(end, Refusal))
-        usage = _usage(request) if isinstance(end, Finish) else None
-        return Output(request.key, first_index, outcome.tokens, outcome.logprobs, end, usage, outcome.prompt_logprobs)
-
-    def _count(self, chunk: Chunk, accepted: int) -> None:
-        """What became of the chunk's drafts."""
-        request, drafted = chunk.request, len(chunk.drafts.tokens)
-        if not drafted:
-            return
-        accepted = max(0, accepted)
-        request.drafted += drafted
-        request.accepted += accepted
-        self.drafted_tokens += drafted
-        self.accepted_tokens += accepted
-        if chunk.drafts.looked_up:
-            request.pace.learn(drafted, accepted, len(request.output) + accepted + 1)
+        return replace(
+            ending(request, end),
+            first_index=first_index,
+            tokens=outcome.tokens,
+            logprobs=outcome.logprobs,
+            prompt_logprobs=outcome.prompt_logprobs,
+        )
 
     def _end(self, request: Request, finish: Finish) -> None:
         self._forget(request)
-        self._ended.append(_ending(request, finish))
+        self._ended.append(ending(request, finish))
 
     def _forget(self, request: Request, broken: bool = False) -> None:
         """Nothing is left of the request, nor, where it is broken, of what it computed."""
@@ -240,11 +213,3 @@ class Scheduler:
 
 def _rank(request: Request) -> tuple[int, int]:
     return request.rank
-
-
-def _usage(request: Request) -> Usage:
-    return Usage(request.prompt_tokens, len(request.output), request.cached or 0, request.drafted, request.accepted)
-
-
-def _ending(request: Request, end: Finish | Refusal) -> Output:
-    return Output(request.key, len(request.output), end=end, usage=_usage(request) if isinstance(end, Finish) else None)

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable
 
-from workers.engine.batch import Chunk, assemble
+from workers.engine.batch import assemble
+from workers.engine.chunk import Chunk
 from workers.engine.limits import Limits
 from workers.engine.plan import Runner
 from workers.engine.report import KvEvents, Load, Output, Report
@@ -74,7 +75,4 @@ class Stepper:
             step_p99_ms=self._times.p99_ms,
             tokens_generated=self._generated,
             preemptions=scheduler.preemptions,
-            cached_tokens=scheduler.cached_tokens,
-            drafted_tokens=scheduler.drafted_tokens,
-            accepted_tokens=scheduler.accepted_tokens,
         )

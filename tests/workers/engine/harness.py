@@ -45,7 +45,6 @@ class Harness:
         )
         self.outputs: dict[Key, list[Output]] = {}
         self.requests: list[Request] = []
-        self.prefilled = 0  # tokens that were computed and are no decode's
         self._cached: tuple[set[bytes], set[bytes]] = (set(), set())
         self._contexts: dict[bytes, int] = {}
 
@@ -60,7 +59,6 @@ class Harness:
         plan = assemble(chunks, self.limits.geometry)
         assert len(plan.tokens) <= self.limits.token_budget
         assert len(plan.context_lengths) <= self.scheduler.running <= self.limits.max_sequences
-        self.prefilled += sum(chunk.stop - chunk.start for chunk in chunks if chunk.request.uncomputed > 1)
         for output in self.scheduler.update(chunks, self.runner.execute(plan)):
             self.outputs.setdefault(output.key, []).append(output)
         self.audit()
@@ -72,6 +70,11 @@ class Harness:
                 return
             self.step()
         raise AssertionError("the scheduler makes no progress")
+
+    @property
+    def computed(self) -> int:
+        """Tokens that all steps computed."""
+        return sum(len(plan.tokens) for plan in self.runner.plans)
 
     def tokens(self, rid: int) -> list[int]:
         return [token for output in self.outputs.get((0, rid), []) for token in output.tokens]

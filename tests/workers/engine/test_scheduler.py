@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.runner import STOP, VOCAB, generate
-from tests.workers.engine.harness import GREEDY, Harness, limits
+from tests.workers.engine.harness import Harness, limits
 from workers.engine.errors import Cause, Refusal
 from workers.engine.request import Finish
 from workers.engine.sampling import Sampling
@@ -198,27 +198,6 @@ def test_positions_of_samples_are_indices_in_the_output() -> None:
     assert plan.output_positions.tolist() == [2]
     assert plan.seeds.dtype == np.uint64
     assert plan.seeds.tolist() == [2**64 - 1]
-
-
-@pytest.mark.parametrize(
-    ("prompt", "sampling", "resume", "reason", "field"),
-    [
-        ([], GREEDY, [], "EMPTY_PROMPT", "prompt"),
-        ([VOCAB], GREEDY, [], "TOKEN_OUT_OF_RANGE", "prompt"),
-        ([1], GREEDY, [VOCAB], "TOKEN_OUT_OF_RANGE", "resume.tokens"),
-        ([1] * 64, GREEDY, [], "CONTEXT_LENGTH_EXCEEDED", "prompt"),
-        ([1] * 60, Sampling(max_tokens=5), [], "CONTEXT_LENGTH_EXCEEDED", "sampling.max_tokens"),
-        ([1], Sampling(temperature=2.1), [], "SAMPLING_OUT_OF_RANGE", "sampling.temperature"),
-        ([1], Sampling(temperature=float("nan")), [], "SAMPLING_OUT_OF_RANGE", "sampling.temperature"),
-        ([1], Sampling(top_p=0.0), [], "SAMPLING_OUT_OF_RANGE", "sampling.top_p"),
-        ([1], Sampling(top_k=VOCAB + 1), [], "SAMPLING_OUT_OF_RANGE", "sampling.top_k"),
-        ([1], Sampling(logprobs=21), [], "SAMPLING_OUT_OF_RANGE", "sampling.logprobs"),
-    ],
-)
-def test_refusals_name_the_field(prompt: list[int], sampling: Sampling, resume: list[int], reason: str, field: str) -> None:
-    with pytest.raises(Refusal) as caught:
-        limits().accept((0, 0), prompt, sampling, resume=resume)
-    assert (caught.value.cause, caught.value.reason, caught.value.field) == (Cause.INVALID, reason, field)
 
 
 def test_what_the_cache_cannot_hold_is_refused_and_the_rest_fits() -> None:

@@ -1,0 +1,106 @@
+"""Requests that are held to grammars."""
+
+import numpy as np
+import pytest
+
+from tests.fakes.grammar import FakeGrammar, mask_of
+from tests.fakes.runner import VOCAB, alone
+from tests.workers.engine.harness import GREEDY, Harness, limits
+from workers.engine.grammar import Mask
+from workers.engine.request import Finish
+from workers.engine.sampling import Sampling
+
+TEN = Sampling(temperature=0.0, max_tokens=10, ignore_eos=True)
+
+
+class Sequence(FakeGrammar):
+    """Allows one text alone."""
+
+    def __init__(self, text: list[int]) -> None:
+        super().__init__(0)
+        self._text = text
+
+    def _mask(self) -> Mask:
+        return mask_of(self._text[len(self.accepted) :][:1])
+
+
+class Anything(FakeGrammar):
+    """Holds the output to one mask, which is always the same object."""
+
+    allowed = mask_of(list(range(20, 30)))
+
+    def _mask(self) -> Mask:
+        return self.allowed
+
+
+@pytest.mark.parametrize("look_up", [0, 4])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_output_is_what_the_grammar_and_the_model_say(seed: int, look_up: int) -> None:
+    sampling = Sampling(temperature=0.7, seed=seed, max_tokens=30, ignore_eos=True)
+    harness = Harness(limits(kv_blocks=13, draft_sequences=look_up), memory=2)
+    grammars = [FakeGrammar(seed + rid) for rid in range(4)]
+    for rid, grammar in enumerate(grammars):
+        harness.submit(rid, [9 + rid] * 8, sampling, grammar=grammar)
+    harness.run()
+    for rid, grammar in enumerate(grammars):
+        expected = alone([9 + rid] * 8, sampling, (), FakeGrammar(seed + rid), memory=2)
+        assert harness.tokens(rid) == expected == grammar.accepted
+        assert harness.end(rid) is (Finish.LENGTH if len(expected) == 30 else Finish.GRAMMAR)
+
+
+def test_a_grammar_that_allows_nothing_ends_the_request_before_it_runs() -> None:
+    harness = Harness()
+    harness.submit(0, [9], grammar=Sequence([]))
+    harness.run()
+    assert (harness.end(0), harness.tokens(0), harness.computed) == (Finish.GRAMMAR, [], 0)
+    assert harness.usage(0).output_tokens == 0
+
+
+def test_a_dead_end_comes_with_the_token_that_leads_to_it() -> None:
+    harness = Harness()
+    harness.submit(0, [9], TEN, grammar=Sequence([11, 12, 13]))
+    harness.run()
+    assert harness.tokens(0) == [11, 12, 13]
+    assert harness.outputs[(0, 0)][-1].tokens
+    assert harness.end(0) is Finish.GRAMMAR
+
+
+def test_what_is_forced_comes_in_one_step_whatever_the_batch() -> None:
+    text = list(range(11, 21))
+    harness = Harness(limits(draft_sequences=0, token_budget=30))
+    for rid in range(3):
+        harness.submit(rid, [9 + rid], TEN, grammar=Sequence(text))
+    harness.run()
+    assert [harness.tokens(rid) for rid in range(3)] == [text] * 3
+    assert len(harness.runner.plans) == 2  # the first token behind the prompt, then eight drafts and the last
+    assert harness.usage(0).drafted_tokens == harness.usage(0).accepted_tokens == 8
+
+
+def test_a_bias_that_forbids_what_the_grammar_demands_is_a_dead_end() -> None:
+    harness = Harness()
+    sampling = Sampling(temperature=0.0, max_tokens=10, min_tokens=5, stop_token_ids=(13,))
+    harness.submit(0, [9], sampling, grammar=Sequence([11, 12, 13]))
+    harness.run()
+    assert (harness.end(0), harness.tokens(0)) == (Finish.GRAMMAR, [11, 12])
+
+
+def test_equal_masks_are_packed_once() -> None:
+    harness = Harness(limits(draft_sequences=0))
+    for rid in range(2):
+        harness.submit(rid, [9 + rid], TEN, grammar=Anything(0))
+    harness.submit(2, [8], TEN)
+    harness.step()
+    plan = harness.runner.plans[0]
+    assert plan.mask_rows.tolist() == [0, 0, -1]
+    assert np.array_equal(plan.masks, Anything.allowed)
+    harness.run()
+    assert set(harness.tokens(0)) <= set(range(20, 30))
+
+
+def test_free_requests_carry_no_masks() -> None:
+    harness = Harness()
+    harness.submit(0, [9], GREEDY)
+    harness.step()
+    plan = harness.runner.plans[0]
+    assert (len(plan.masks), plan.mask_rows.tolist(), len(plan.bias_ids), len(plan.seen_ids)) == (0, [-1], 0, 0)
+    assert VOCAB > 32
