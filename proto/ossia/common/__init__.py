@@ -1,1 +1,1 @@
-"""What every process of ossia shares: errors, folders, logs, metrics and the conventions of its gRPC. Knows no part."""
+"""What every process of ossia shares: errors, folders, logs, metrics, vocabulary, conventions of its gRPC. Knows no part."""

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ossia.common import vocabulary
 from ossia.common.errors import UserError
-from router.harmony import vocabulary
-from router.harmony.vocabulary import FIRST_SPECIAL, SIZE, Detokenizer
+from ossia.common.vocabulary import FIRST_SPECIAL, SIZE, Detokenizer
 from tests.router.harmony.streams import RELAXED
 
 SPECIAL = [vocabulary.token_bytes(token).decode() for token in range(FIRST_SPECIAL, SIZE)]
