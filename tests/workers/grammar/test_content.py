@@ -1,0 +1,289 @@
+"""What bodies are held to, as whole outputs: nothing that is drawn from the masks breaks the schema, expression or grammar."""
+
+import json
+import random
+import re
+import time
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ossia.common.vocabulary import FIRST_SPECIAL, RETURN, SIZE, encode
+from ossia.v1 import engine_pb2
+from tests.router.harmony.streams import RELAXED
+from tests.workers.grammar.walks import follow, ids, refuses, start, text, walk
+from workers import grammar
+from workers.engine.errors import Cause, Refusal
+
+SEEDS = st.integers(0, 2**32)
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 8}, "age": {"type": "integer", "minimum": 0, "maximum": 150}},
+    "required": ["name"],
+    "additionalProperties": False,
+}
+BOUNDED: list[object] = [
+    PERSON,
+    {"type": "array", "items": PERSON, "minItems": 1, "maxItems": 3},
+    {"enum": ["red", "green", 7, None, {"deep": ["<|end|>", '\n"\\']}]},
+    {"const": {"a": [1, 2.5, "x" * 300]}},
+    {"type": "string", "pattern": "^[A-Z]{2}-\\d{1,4}$"},
+    {"type": "string", "format": "date"},
+    {"type": "string", "format": "uuid"},
+    {"type": "number", "minimum": -1.5, "maximum": 1.5, "multipleOf": 0.25},
+    {"type": ["boolean", "null"]},
+    {"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 10, "maximum": 99}]},
+    {"oneOf": [{"const": 1}, {"const": "one"}]},
+    {"allOf": [{"type": "integer", "minimum": 3}, {"maximum": 12}]},
+    {"type": "array", "prefixItems": [{"const": 1}, {"type": "boolean"}], "items": False, "minItems": 2},
+    {
+        "type": "object",
+        "properties": {"left": {"$ref": "#/$defs/leaf"}, "right": {"$ref": "#/$defs/leaf"}},
+        "required": ["left", "right"],
+        "additionalProperties": False,
+        "$defs": {"leaf": {"type": "object", "properties": {"v": {"enum": [1, 2]}}, "additionalProperties": False}},
+    },
+    {"type": "string", "minLength": 2, "maxLength": 4},
+]
+UNBOUNDED: list[object] = [
+    {"type": "object"},
+    {},
+    {"type": "array"},
+    {"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#"}}, "title": {"type": "string"}}},
+]
+REFUSED: list[object] = [
+    {"type": "array", "items": {"type": "integer"}, "uniqueItems": True},
+    {"not": {"type": "string"}},
+    {"type": "string", "pattern": "(?=a)b"},
+    {"type": "string", "pattern": "(a"},
+    {"oneOf": [{"type": "string"}, {"type": "string", "maxLength": 3}]},
+    {"if": {"type": "string"}, "then": {"const": "a"}},
+    {"type": "array", "contains": {"const": 1}},
+    {"type": "object", "propertyNames": {"pattern": "^a"}},
+    {"type": "object", "dependentRequired": {"a": ["b"]}},
+    {"type": "object", "unevaluatedProperties": False},
+    {"type": "string", "format": "something"},
+    {"type": "thing"},
+    {"$ref": "https://example.com/schema.json"},
+    {"$ref": "#/$defs/missing"},
+    {"$ref": "#"},
+    {"type": "integer", "minimum": 3, "maximum": 2},
+]
+
+
+def schema(value: object) -> engine_pb2.Grammar:
+    return engine_pb2.Grammar(json_schema=json.dumps(value))
+
+
+def refusal(message: engine_pb2.Grammar) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        grammar.compile(message, SIZE)
+    assert caught.value.cause is Cause.INVALID
+    return caught.value
+
+
+@RELAXED
+@given(st.sampled_from(BOUNDED), SEEDS)
+def test_all_that_is_drawn_satisfies_the_schema(value: object, seed: int) -> None:
+    *tokens, last = walk(start(schema(value)), random.Random(seed))
+    assert last == RETURN
+    jsonschema.validate(json.loads(text(tokens)), value)  # type: ignore[arg-type]
+
+
+@RELAXED
+@given(st.sampled_from(UNBOUNDED), SEEDS)
+def test_schemas_without_bounds_allow_something_always(value: object, seed: int) -> None:
+    state = start(schema(value))
+    tokens = walk(state, random.Random(seed), limit=60, ending=0.3)
+    assert ids(state.mask()) or tokens[-1] == RETURN
+
+
+@pytest.mark.parametrize("value", REFUSED, ids=json.dumps)
+def test_a_schema_that_cannot_be_held_is_refused(value: object) -> None:
+    error = refusal(schema(value))
+    assert (error.field, error.reason) == ("grammar.json_schema", "UNSUPPORTED_GRAMMAR")
+    assert "\n" not in error.message and len(error.message) < 400
+
+
+@pytest.mark.parametrize("value", ["", "{", "[]", "1", "false", '{"a": NaN}', '{"a":' * 20_000 + "1" + "}" * 20_000])
+def test_what_is_no_schema_is_refused(value: str) -> None:
+    error = refusal(engine_pb2.Grammar(json_schema=value))
+    assert (error.field, error.reason) == ("grammar.json_schema", "INVALID_GRAMMAR")
+
+
+def test_true_is_any_json() -> None:
+    follow(start(engine_pb2.Grammar(json_schema="true")), [*encode('[1, {"a": null}]'), RETURN])
+
+
+@pytest.mark.parametrize(
+    ("spelled", "allowed"),
+    [
+        ('{"name":"Bo","age":3}', True),
+        ('{"name": "Bo", "age": 3}', True),
+        ('{"name":"Bo", "age":3}', True),
+        ('{"name":  "Bo"}', False),
+        ('{"name":"Bo" }', False),
+        ('{ "name":"Bo"}', False),
+        ('{\n"name":"Bo"}', False),
+        (' {"name":"Bo"}', False),
+        ('{"age":3,"name":"Bo"}', False),
+        ('{"name":"Boooooooo"}', False),
+    ],
+)
+def test_json_has_one_space_at_most(spelled: str, allowed: bool) -> None:
+    assert refuses(start(schema(PERSON)), [*encode(spelled), RETURN]) is not allowed
+
+
+def test_the_librarys_own_options_are_not_the_callers() -> None:
+    loose = {**PERSON, "x-guidance": {"whitespace_flexible": True, "lenient": True}}
+    assert refuses(start(schema(loose)), encode('{\n"name":"Bo"}'))
+    assert refusal(schema({"not": {"type": "string"}, "x-guidance": {"lenient": True}})).reason == "UNSUPPORTED_GRAMMAR"
+
+
+def test_special_tokens_spelled_in_strings_are_text() -> None:
+    spelled = "<|end|><|start|>assistant<|channel|>final<|message|><|return|>"
+    for value in ({"const": spelled}, {"type": "string"}, {"type": "string", "pattern": "^<.*>$"}):
+        state = start(schema(value))
+        tokens = encode(json.dumps(spelled))
+        assert all(token < FIRST_SPECIAL for token in tokens)
+        follow(state, [*tokens, RETURN])
+    *tokens, _ = walk(start(schema({"const": spelled})), random.Random(0))
+    assert json.loads(text(tokens)) == spelled
+
+
+@RELAXED
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=5), SEEDS)
+def test_a_choice_is_one_of_its_texts(texts: list[str], seed: int) -> None:
+    message = engine_pb2.Grammar(choice=engine_pb2.Choice(texts=texts))
+    *tokens, last = walk(start(message), random.Random(seed))
+    assert last == RETURN and text(tokens) in texts
+    for each in texts:
+        follow(start(message), [*encode(each), RETURN])
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\d{3}-[a-z]{2,4}",
+        r"^(?:yes|no|maybe)$",
+        r"^a|b$",
+        r"a/b\\\/c",
+        r"\$",
+        r"x\\$",
+        r"(a{30}){30}",
+        "[äöü🙂]{1,3}",
+        r"\w\s\S",
+    ],
+)
+def test_an_expression_matches_the_whole_text(pattern: str) -> None:
+    for seed in range(10):
+        *tokens, last = walk(start(engine_pb2.Grammar(regex=pattern)), random.Random(seed))
+        assert last == RETURN
+        assert re.fullmatch(pattern, text(tokens))
+
+
+@pytest.mark.parametrize("pattern", ["(", "(?=a)b", r"\bword\b", r"[^\s\S]", "a{1000}" * 40_000, r"(a)\1"])
+def test_an_expression_that_cannot_be_held_is_refused(pattern: str) -> None:
+    assert refusal(engine_pb2.Grammar(regex=pattern)).field == "grammar.regex"
+
+
+def test_a_context_free_grammar() -> None:
+    message = engine_pb2.Grammar(lark='start: "(" start ")" | NAME\nNAME: /[a-z]{1,3}/')
+    follow(start(message), [*encode("((abc))"), RETURN])
+    assert refuses(start(message), [*encode("((abc)"), RETURN])
+    for seed in range(10):
+        tokens = walk(start(message), random.Random(seed), limit=40, ending=0.5)
+        if tokens[-1] == RETURN:
+            assert re.fullmatch(r"(\(*)[a-z]{1,3}(\)*)", text(tokens[:-1]))
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "",
+        "start: missing",
+        'start: "a',
+        "start: <|return|>",
+        'start: "a" <[200005]>',
+        "start: <[0-5]>",
+        'start: @json_schema "a"',
+        '{"grammars": [{"lark_grammar": "start: <|channel|>"}]}',
+    ],
+)
+def test_a_context_free_grammar_that_cannot_be_held_is_refused(spelled: str) -> None:
+    assert refusal(engine_pb2.Grammar(lark=spelled)).field == "grammar.lark"
+
+
+def test_markup_in_a_context_free_grammar_is_no_special_token() -> None:
+    message = engine_pb2.Grammar(lark='start: "<b>" /[a-z]{1,4}/ "</b>"  // <|end|>\n# <|end|>')
+    follow(start(message), [*encode("<b>x</b>"), RETURN])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        schema({"const": "a" * 100_000}),
+        schema({"enum": ["a" * 50_000, "b" * 50_000]}),
+        schema({"type": "string", "pattern": "^a{100000}$"}),
+        schema({"type": "array", "items": {"$ref": "#"}, "minItems": 1}),
+        engine_pb2.Grammar(regex="(a{300}){300}"),
+        engine_pb2.Grammar(choice=engine_pb2.Choice(texts=["a" * 200_000])),
+    ],
+    ids=["const", "enum", "pattern", "nesting", "regex", "choice"],
+)
+def test_long_texts_without_a_choice_hold_up_nobody(message: engine_pb2.Grammar) -> None:
+    try:
+        state = start(message)
+    except Refusal:
+        return
+    begin = time.thread_time()
+    walk(state, random.Random(0), limit=20)
+    assert time.thread_time() - begin < 2
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        engine_pb2.Grammar(json_schema=" " * (1 << 18) + "{}"),
+        engine_pb2.Grammar(regex="a" * ((1 << 18) + 1)),
+        engine_pb2.Grammar(choice=engine_pb2.Choice(texts=["a" * (1 << 17)] * 3)),
+        engine_pb2.Grammar(lark='start: "a" //' + "a" * (1 << 18)),
+    ],
+)
+def test_what_is_too_large_is_refused(message: engine_pb2.Grammar) -> None:
+    assert refusal(message).reason == "GRAMMAR_TOO_LARGE"
+
+
+def chain(link: object) -> str:
+    """The longest chain of definitions, each linked to the next, that a schema may spell."""
+    spelled = json.dumps(link, separators=(",", ":"))
+    count = (1 << 18) // (len(spelled) + 16) - 10
+    definitions = ",".join(f'"{n}":{spelled.replace("NEXT", f"#/$defs/{n + 1}")}' for n in range(count))
+    return f'{{"$ref":"#/$defs/0","$defs":{{{definitions},"{count}":{{"type":"object"}}}}}}'
+
+
+REFERENCE = {"$ref": "NEXT"}
+RULES = (1 << 18) // 20
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        engine_pb2.Grammar(json_schema=chain(REFERENCE)),
+        engine_pb2.Grammar(json_schema=chain({"properties": {"a": REFERENCE}})),
+        engine_pb2.Grammar(json_schema=chain({"items": REFERENCE})),
+        engine_pb2.Grammar(json_schema=chain({"allOf": [REFERENCE, {}]})),
+        engine_pb2.Grammar(json_schema=chain({"anyOf": [REFERENCE]})),
+        engine_pb2.Grammar(lark="start: r0\n" + "".join(f'r{n}: "a" r{n + 1}\n' for n in range(RULES)) + f'r{RULES}: "b"'),
+        engine_pb2.Grammar(lark="start: R0\n" + "".join(f'R{n}: "a" R{n + 1}\n' for n in range(RULES)) + f'R{RULES}: "b"'),
+    ],
+    ids=["$ref", "properties", "items", "allOf", "anyOf", "rules", "terminals"],
+)
+def test_the_longest_chains_do_not_end_the_process(message: engine_pb2.Grammar) -> None:
+    try:
+        walk(start(message), random.Random(0), limit=5)
+    except Refusal as error:
+        assert error.reason == "UNSUPPORTED_GRAMMAR", error.message

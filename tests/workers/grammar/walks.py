@@ -1,0 +1,79 @@
+"""Outputs drawn from the masks of a grammar, for tests."""
+
+import random
+from collections.abc import Collection
+
+import numpy as np
+import openai_harmony as library
+from numpy.typing import NDArray
+
+from ossia.common import vocabulary
+from ossia.common.vocabulary import END, FIRST_SPECIAL, RETURN, SIZE
+from ossia.v1 import engine_pb2
+from workers import grammar
+from workers.engine.grammar import Grammar, Mask
+
+ENDS = (RETURN, vocabulary.CALL, END)
+
+
+def start(message: engine_pb2.Grammar) -> Grammar:
+    return grammar.compile(message, SIZE).start()
+
+
+def ids(mask: Mask | None) -> list[int]:
+    """The ids that the mask allows."""
+    found: list[int] = bits(mask).tolist()
+    return found
+
+
+def bits(mask: Mask | None) -> NDArray[np.int64]:
+    assert mask is not None
+    return np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
+
+
+def allows(mask: Mask | None, token: int) -> bool:
+    return mask is None or bool(mask[token >> 5] >> np.uint32(token & 31) & 1)
+
+
+def walk(state: Grammar, source: random.Random, limit: int = 2000, ending: float = 0.0) -> list[int]:
+    """Accepts tokens drawn evenly from the masks until nothing may come or there are `limit` of them; where the output or a
+    message may end, it does with the probability `ending`."""
+    tokens: list[int] = []
+    while len(tokens) < limit and len(allowed := bits(state.mask())):
+        ends = [token for token in ENDS if token in allowed[-3:]]
+        token = ends[0] if ends and source.random() < ending else int(allowed[source.randrange(len(allowed))])
+        state.accept(token)
+        tokens.append(token)
+    return tokens
+
+
+def follow(state: Grammar, tokens: Collection[int]) -> None:
+    """Accepts tokens that the masks must allow."""
+    for place, token in enumerate(tokens):
+        assert allows(state.mask(), token), f"{vocabulary.decode([token])!r} is forbidden behind {place} tokens"
+        state.accept(token)
+
+
+def refuses(state: Grammar, tokens: Collection[int]) -> bool:
+    """Whether a mask forbids one of the tokens, each being accepted where it does not."""
+    for token in tokens:
+        if not allows(state.mask(), token):
+            return True
+        state.accept(token)
+    return False
+
+
+def text(tokens: Collection[int]) -> str:
+    """What ordinary tokens spell."""
+    assert all(token < FIRST_SPECIAL for token in tokens)
+    return vocabulary.load().bytes_of(tokens).decode()
+
+
+def parse(tokens: Collection[int]) -> list[library.Message]:
+    """The messages that oss-harmony's own parser finds; it raises on what is not valid."""
+    parser = library.StreamableParser(vocabulary.load().encoding, library.Role.ASSISTANT)
+    for token in tokens:
+        parser.process(token)
+    parser.process_eos()
+    messages: list[library.Message] = parser.messages
+    return messages

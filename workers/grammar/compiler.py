@@ -1,0 +1,115 @@
+"""From the protocol's Grammar to what a request is held to, or to a refusal that names the field."""
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from ossia.common.vocabulary import SIZE
+from ossia.v1 import engine_pb2
+from workers.engine.checks import invalid
+from workers.engine.grammar import Grammar
+from workers.grammar import content, headers
+from workers.grammar.content import Content
+from workers.grammar.headers import Call
+from workers.grammar.turn import Language, Turn
+
+MAX_FUNCTIONS = 256
+
+_RECIPIENT = re.compile(r"(?!(?:assistant|user|system|developer|tool|all)\Z)[A-Za-z0-9_.:/-]{1,266}", re.ASCII)
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A grammar that any number of requests are held to, in any threads."""
+
+    language: Language
+
+    def start(self) -> Grammar:
+        """The state before the first token of output."""
+        return Turn(self.language)
+
+
+def compile(message: engine_pb2.Grammar, vocab_size: int) -> Compiled:
+    """What the message describes; the last ones are kept. Takes milliseconds, and up to seconds for large schemas, most of them
+    without the interpreter's lock: not for a thread that others wait for.
+
+    Raises Refusal (INVALID) naming the field (`grammar.functions[0].parameters`) where that cannot be enforced.
+    """
+    if vocab_size != SIZE:
+        raise invalid(
+            f"a model with {vocab_size} token ids has no grammars: o200k_harmony has {SIZE}", "NO_GRAMMARS", "grammar"
+        )
+    return _compiled(message.SerializeToString(deterministic=True))
+
+
+@functools.lru_cache(256)
+def _compiled(serialized: bytes) -> Compiled:
+    message = engine_pb2.Grammar.FromString(serialized)
+    _check(message)
+    held = _content(message)
+    if not message.harmony:
+        return Compiled(Language(headers.answered(held)))
+    return Compiled(_turn(message, held, _calls(message.functions)))
+
+
+def _check(message: engine_pb2.Grammar) -> None:
+    if len(UnknownFieldSet(message)):
+        raise invalid("it asks for a kind of grammar that this engine does not know", "UNKNOWN_GRAMMAR", "grammar")
+    if message.tool_choice not in engine_pb2.ToolChoice.values():
+        raise invalid(f"{message.tool_choice} is no tool choice", "UNKNOWN_TOOL_CHOICE", "grammar.tool_choice")
+    if not message.harmony:
+        for name, _ in message.ListFields():
+            if name.name in ("functions", "tool_choice", "reasoning_tokens"):
+                raise invalid("only harmony output has it", "INVALID_GRAMMAR", f"grammar.{name.name}")
+    if message.tool_choice == engine_pb2.TOOL_CHOICE_REQUIRED and not message.functions:
+        raise invalid("a call is required and there is nothing to call", "INVALID_GRAMMAR", "grammar.tool_choice")
+    if (count := len(message.functions)) > MAX_FUNCTIONS:
+        raise invalid(f"{count} functions are more than {MAX_FUNCTIONS}", "GRAMMAR_TOO_LARGE", "grammar.functions")
+
+
+def _content(message: engine_pb2.Grammar) -> Content | None:
+    match message.WhichOneof("content"):
+        case "json_schema":
+            return content.json_schema(message.json_schema, "grammar.json_schema")
+        case "regex":
+            return content.regex(message.regex, "grammar.regex")
+        case "choice":
+            return content.choice(message.choice.texts, "grammar.choice.texts")
+        case "lark":
+            return content.lark(message.lark, "grammar.lark")
+        case None:
+            return None
+
+
+def _calls(functions: Sequence[engine_pb2.Function]) -> list[Call]:
+    calls: dict[str, Call] = {}
+    for index, function in enumerate(functions):
+        field = f"grammar.functions[{index}]"
+        name, strict = function.recipient, function.HasField("parameters")
+        if name in calls or not _RECIPIENT.fullmatch(name):
+            raise invalid(f"{name!r} is no recipient, or one for the second time", "INVALID_GRAMMAR", f"{field}.recipient")
+        calls[name] = Call(name, content.json_schema(function.parameters, f"{field}.parameters") if strict else None)
+    return list(calls.values())
+
+
+def _turn(message: engine_pb2.Grammar, held: Content | None, calls: list[Call]) -> Language:
+    """A harmony turn. A preamble is for turns that may call and whose answer is free: to callers it is text of the answer."""
+    required = message.tool_choice == engine_pb2.TOOL_CHOICE_REQUIRED
+    if message.tool_choice == engine_pb2.TOOL_CHOICE_NONE:
+        calls = []
+    answer = None if required else headers.answered(held)
+    preamble = bool(calls) and not required and held is None
+
+    def opening(analysis: bool) -> headers.Header:
+        return headers.headers(analysis, calls, preamble, answer)
+
+    if not message.HasField("reasoning_tokens"):
+        header = opening(analysis=True)
+        return Language(header, again=headers.again(header))
+    limit = message.reasoning_tokens
+    closed = opening(analysis=False)
+    header = opening(analysis=True) if limit else closed
+    return Language(header, headers.again(header), headers.again(closed), limit)

@@ -1,0 +1,225 @@
+"""What a body may say: a JSON schema, a regular expression, one of several texts, or a context-free grammar, by llguidance.
+
+JSON is written on one line, with at most one space behind each comma and colon and none elsewhere: what models write by
+themselves, without the room to write blanks for ever. Properties come in the schema's order.
+"""
+
+import functools
+import json
+import re
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import llguidance
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits
+
+from ossia.common.vocabulary import FIRST_SPECIAL
+from workers.engine.checks import invalid
+from workers.engine.grammar import Mask
+from workers.grammar import masks
+from workers.grammar.masks import END_OF_CONTENT, WORDS
+
+MAX_BYTES = 1 << 18
+"""Of one schema, expression or grammar, and of a choice's texts together."""
+
+_STACK = 1 << 29
+"""Bytes of stack to compile with. The library recurses along references, and a stack that is used up ends the process: this one
+is not, by whatever `MAX_BYTES` can say. Only what is used is taken from the system."""
+_FORCED = 256
+"""Characters that a schema's own texts may have for the library to force them on the model, cut as the vocabulary cuts them. It
+looks at all of what is forced for each token, which takes seconds for long texts."""
+
+_JSON = {
+    "item_separator": ", ?",
+    "key_separator": ": ?",
+    "whitespace_flexible": False,
+    "whitespace_pattern": None,
+    "coerce_one_of": False,
+    "lenient": False,
+}
+_MESSAGE = 300
+"""Characters of the library's messages that are passed on."""
+_SPECIAL = re.compile(r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])+/|//[^\n]*|#[^\n]*|(<[^<>\s]+>)')
+"""Strings, expressions and comments of a Lark grammar, or else (group 1) what names special tokens."""
+
+
+class Content:
+    """A compiled language. One is shared by all requests that ask for it; thread-safe."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+
+    def begin(self) -> "Body":
+        return Body(self._matcher.deep_copy())
+
+
+class Body:
+    """A text of the language, token by token. Used from one thread."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+        self.length = 0  # tokens
+
+    def mask(self, end: int) -> Mask:
+        """The text's next tokens, and `end` where it may end here. Nothing where the library gives up on it."""
+        if self._matcher.is_stopped():
+            return masks.only(end) if self.complete else masks.only()
+        mask = np.empty(WORDS, np.uint32)
+        self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+        # The library reports an end where it finds nothing to go on with, too.
+        ends = mask[END_OF_CONTENT >> 5] >> np.uint32(END_OF_CONTENT & 31) & 1 and self.complete
+        return masks.ended(mask, (end,) if ends else ())
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text may end here."""
+        return self._matcher.is_accepting() and not self._matcher.is_error()
+
+    def accept(self, token: int) -> bool:
+        """Goes on by the token; False, after which nothing can be asked of the body any more, where the text cannot."""
+        accepted = token < FIRST_SPECIAL and self._matcher.consume_token(token)
+        self.length += accepted
+        return accepted
+
+    def rollback(self, length: int) -> None:
+        """Takes back all but the first `length` tokens."""
+        if length < self.length:
+            taken = self._matcher.rollback(self.length - length)
+            assert taken, f"a body cannot be rolled back: {self._matcher.get_error()}"
+            self.length = length
+
+    def forced(self, end: int) -> int | None:
+        """The only token that may come next, where there is only one."""
+        if self._matcher.is_stopped():
+            return end if self.complete else None
+        return next(iter(self._matcher.compute_ff_tokens()), None)
+
+
+def json_schema(text: str, field: str) -> Content:
+    """What satisfies the schema (draft 2020-12), as JSON. Raises Refusal where the library does not hold all it says."""
+    _check_size(len(text.encode()), field)
+    try:
+        schema = json.loads(text, parse_constant=_no_constant)
+        grammar = _schema_grammar({} if schema is True else schema, field)
+    except (ValueError, RecursionError) as error:
+        raise invalid(f"the schema is no JSON: {error}", "INVALID_GRAMMAR", field) from error
+    return _compile(grammar, field)
+
+
+def _schema_grammar(schema: Any, field: str) -> str:
+    if not isinstance(schema, dict):
+        raise invalid("the schema must be a JSON object that something satisfies", "INVALID_GRAMMAR", field)
+    schema["x-guidance"] = _JSON  # the library's own options, which are not the caller's to set
+    if _forces_little(schema):
+        return json.dumps({"grammars": [{"json_schema": schema}]})
+    return _unforced(f"start: %json {json.dumps(schema)}")
+
+
+def _forces_little(schema: dict[str, Any]) -> bool:
+    """Whether all that the schema leaves no choice in is short. Patterns and nested arrays can be of any length."""
+    nodes: list[Any] = [schema]
+    for node in nodes:
+        match node:
+            case {"pattern": _} | {"patternProperties": _} | {"minItems": _}:
+                return False
+            case {"const": value} if len(json.dumps(value)) > _FORCED:
+                return False
+            case {"enum": [*values]} if any(len(json.dumps(value)) > _FORCED for value in values):
+                return False
+            case dict():
+                if any(len(key) > _FORCED for key in node):
+                    return False
+                nodes.extend(value for key, value in node.items() if key not in _PROSE or not isinstance(value, str))
+            case list():
+                nodes.extend(node)
+            case str() if len(node) > _FORCED:
+                return False
+    return True
+
+
+_PROSE = frozenset(("title", "description", "$comment", "default"))
+
+
+def regex(text: str, field: str) -> Content:
+    """What the expression matches from end to end, in the syntax of Rust's regex; anchors around it say nothing more."""
+    _check_size(len(text.encode()), field)
+    return _compile(_unforced(f"start: /{llguidance.regex_to_lark(_unanchored(text), use_ascii='')}/"), field)
+
+
+def _unanchored(pattern: str) -> str:
+    pattern = pattern.removeprefix("^")
+    body = pattern.removesuffix("$")
+    escaped = (len(body) - len(body.rstrip("\\"))) % 2
+    return pattern if escaped else body
+
+
+def choice(texts: Sequence[str], field: str) -> Content:
+    """One of the texts."""
+    if not texts or not all(texts):
+        raise invalid("a choice needs texts, none of which is empty", "INVALID_GRAMMAR", field)
+    _check_size(sum(len(text.encode()) for text in texts), field)
+    quoted = " | ".join(json.dumps(text).replace("\x7f", "\\u007f") for text in dict.fromkeys(texts))
+    return _compile(_unforced(f"start: TEXT\nTEXT: {quoted}"), field)
+
+
+def lark(text: str, field: str) -> Content:
+    """What the rule `start` matches from end to end. Special tokens may not be named in it."""
+    _check_size(len(text.encode()), field)
+    if named := next((match[1] for match in _SPECIAL.finditer(text) if match[1]), None):
+        raise invalid(f"the grammar names the special token {named}, which no content may have", "INVALID_GRAMMAR", field)
+    return _compile(_unforced(text), field)
+
+
+def _unforced(text: str) -> str:
+    """A Lark grammar, nothing of which is forced."""
+    return json.dumps({"grammars": [{"lark_grammar": f'{text}\n%llguidance {{"no_forcing": true}}\n'}]})
+
+
+def _compile(grammar: str, field: str) -> Content:
+    compiled = _compiled(grammar)
+    if isinstance(compiled, Content):
+        return compiled
+    line = " ".join(compiled.split())
+    message = line if len(line) <= _MESSAGE else f"{line[:_MESSAGE]}..."
+    raise invalid(f"the grammar cannot be enforced: {message}", "UNSUPPORTED_GRAMMAR", field)
+
+
+@functools.lru_cache(256)
+def _compiled(grammar: str) -> Content | str:
+    """The content, or what is wrong with the grammar."""
+    matchers: list[LLMatcher] = []
+    tokenizer, limits = masks.tokenizer(), LLParserLimits(verbose_errors=False)
+    thread = _deep(lambda: matchers.append(LLMatcher(tokenizer, grammar, log_level=0, limits=limits)))
+    thread.join()
+    matcher = matchers[0]
+    if matcher.is_error():
+        return matcher.get_error()
+    content = Content(matcher)
+    # The first mask takes longest: here it holds up nobody.
+    return content if content.begin().mask(END_OF_CONTENT).any() else "nothing satisfies it"
+
+
+def _deep(function: Callable[[], None]) -> threading.Thread:
+    """Runs the function in a thread with all the stack that it may need."""
+    thread = threading.Thread(target=function, name="grammar")
+    with _STACKS:
+        usual = threading.stack_size(_STACK)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(usual)
+    return thread
+
+
+_STACKS = threading.Lock()  # of `threading.stack_size`, which is the process's
+
+
+def _check_size(size: int, field: str) -> None:
+    if size > MAX_BYTES:
+        raise invalid(f"{size} bytes are more than the {MAX_BYTES} that a grammar may have", "GRAMMAR_TOO_LARGE", field)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
