@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Coroutine
 from concurrent import futures
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -137,7 +137,7 @@ class Shard:
         from workers.checkpoint.progress import loading
         from workers.runner.build import build
 
-        spec = self._spec.runner
+        spec = replace(self._spec.runner, max_sequences=self._spec.max_sequences, token_budget=self._spec.token_budget)
         if self._rank > 0:
             self._store = rendezvous.join(address, spec.layout.ranks)
         if self._store is not None:

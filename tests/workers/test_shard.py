@@ -139,7 +139,7 @@ async def test_one_rank_serves_is_measured_logs_and_stops(tmp_path: Path, checkp
         assert (card.ready, card.epoch, list(card.model_names)) == (True, 3, ["tiny"])
         assert (card.vocab_size, card.max_context, list(card.stop_token_ids)) == (512, 512, [500])
         assert (card.dtype, card.layout.ranks, card.ranks[0].pid) == ("float32", 1, alone.ranks[0].pid)
-        assert set(card.kernels) == {"attention", "experts"}
+        assert set(card.kernels) == {"attention", "experts", "linear"}
         tokens = await generate(alone.address, [5, 6, 7], 12)
         assert len(tokens) == 12 or tokens[-1] == 500
         page = await asyncio.to_thread(fetch, f"http://{alone.info['metrics_address']}/metrics")

@@ -9,10 +9,11 @@ ALPHA = 1.702  # of the sigmoid in gpt-oss's SwiGLU
 
 
 def swiglu(gate_up: Tensor, limit: float) -> Tensor:
-    """[tokens, 2 * intermediate], gate and up interleaved, to [tokens, intermediate]."""
-    gate = gate_up[..., ::2].clamp(max=limit)
-    up = gate_up[..., 1::2].clamp(-limit, limit)
-    return (up + 1) * (gate * torch.sigmoid(gate * ALPHA))
+    """[tokens, 2 * intermediate], gate and up interleaved, to [tokens, intermediate] of the same dtype."""
+    gate = gate_up[..., ::2].clamp(max=limit).float()
+    up = gate_up[..., 1::2].clamp(-limit, limit).float()
+    # Not torch.sigmoid, which on a CPU yields other bits at the end of a tensor than within.
+    return ((up + 1) * gate / (1 + torch.exp(gate * -ALPHA))).to(gate_up.dtype)
 
 
 def route(x: Tensor, ids: Tensor, weights: Tensor, local: range, forward: Callable[[int, Tensor], Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""How kernels are chosen: once, at boot, from two tables whose rows say what each kernel needs. A new kernel is a new row."""
+"""How kernels are chosen: once, at boot, from tables whose rows say what each kernel needs. A new kernel is a new row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,11 @@ import torch
 from ossia.common.errors import UserError
 from workers.kernels.attention import MakeAttention
 from workers.kernels.experts import MakeExperts
-from workers.kernels.torch_dense import TorchDense
-from workers.kernels.torch_mxfp4 import TorchMxfp4
+from workers.kernels.linear import MakeLinear, TorchLinear, TorchLinearTiles
+from workers.kernels.torch_dense import TorchDense, TorchDenseTiles
+from workers.kernels.torch_mxfp4 import TorchMxfp4, TorchMxfp4Tiles
 from workers.kernels.torch_paged import TorchPaged
+from workers.kernels.torch_splits import TorchSplits
 
 M = TypeVar("M")
 
@@ -25,26 +27,41 @@ class Row(Generic[M]):
     dtypes: frozenset[torch.dtype]  # of the activations
     layout: str  # of its operands in memory
     make: M
+    deterministic: bool = False  # a token's result has the same bits in any batch
 
-    def fits(self, device: torch.device, dtype: torch.dtype, layout: str) -> bool:
-        return device.type in self.devices and dtype in self.dtypes and layout == self.layout
+    def fits(self, device: torch.device, dtype: torch.dtype, layout: str, deterministic: bool) -> bool:
+        operands = device.type in self.devices and dtype in self.dtypes and layout == self.layout
+        return operands and (self.deterministic or not deterministic)
 
 
 ANY_DEVICE = frozenset({"cpu", "cuda"})
 FLOATS = frozenset({torch.float32, torch.bfloat16})
 
-ATTENTION: tuple[Row[MakeAttention], ...] = (Row("torch-paged", ANY_DEVICE, FLOATS, "paged", TorchPaged),)
+ATTENTION: tuple[Row[MakeAttention], ...] = (
+    Row("torch-paged", ANY_DEVICE, FLOATS, "paged", TorchPaged),
+    Row("torch-splits", ANY_DEVICE, FLOATS, "paged", TorchSplits, deterministic=True),
+)
 
 EXPERTS: tuple[Row[MakeExperts], ...] = (
     Row("torch-mxfp4", ANY_DEVICE, FLOATS, "packed", TorchMxfp4),
     Row("torch-dense", ANY_DEVICE, FLOATS, "dense", TorchDense),
+    Row("torch-mxfp4-tiles", ANY_DEVICE, FLOATS, "packed", TorchMxfp4Tiles, deterministic=True),
+    Row("torch-dense-tiles", ANY_DEVICE, FLOATS, "dense", TorchDenseTiles, deterministic=True),
+)
+
+LINEAR: tuple[Row[MakeLinear], ...] = (
+    Row("torch-linear", ANY_DEVICE, FLOATS, "dense", TorchLinear),
+    Row("torch-linear-tiles", ANY_DEVICE, FLOATS, "dense", TorchLinearTiles, deterministic=True),
 )
 
 
-def choose(table: Sequence[Row[M]], device: torch.device, dtype: torch.dtype, layout: str) -> Row[M]:
+def choose(
+    table: Sequence[Row[M]], device: torch.device, dtype: torch.dtype, layout: str, *, deterministic: bool = False
+) -> Row[M]:
     """The first row that fits. Raises UserError when none does: nothing else is tried in its place."""
     for row in table:
-        if row.fits(device, dtype, layout):
+        if row.fits(device, dtype, layout, deterministic):
             return row
     names = ", ".join(row.name for row in table)
-    raise UserError(f"no kernel for {layout} operands in {dtype} on {device.type}; there are {names}")
+    what = f"{'deterministic ' if deterministic else ''}kernel for {layout} operands"
+    raise UserError(f"no {what} in {dtype} on {device.type}; there are {names}")

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from workers.kernels.experts import Experts, Packed
+from workers.kernels.linear import Multiply, multiply_in_tiles
 from workers.kernels.mxfp4 import BLOCK_BYTES, Unpacker
 from workers.kernels.routing import route, swiglu
 
@@ -11,6 +12,8 @@ SCRATCH = 1 << 19  # values unpacked at a time: 2 MiB in float32, so that they a
 
 
 class TorchMxfp4:
+    multiply: Multiply = staticmethod(torch.matmul)
+
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.unpack = Unpacker(SCRATCH, dtype, device)
 
@@ -28,5 +31,11 @@ class TorchMxfp4:
         out = x.new_empty(len(x), rows)
         for start in range(0, rows, step):
             weight = self.unpack(blocks[start : start + step], scales[start : start + step])
-            out[:, start : start + step] = x @ weight.t()
+            out[:, start : start + step] = self.multiply(x, weight.t())
         return out if layer.bias is None else out.add_(layer.bias[index])
+
+
+class TorchMxfp4Tiles(TorchMxfp4):
+    """The same bits for a token in any batch, at the cost of a whole tile for each expert that has one token."""
+
+    multiply = staticmethod(multiply_in_tiles)

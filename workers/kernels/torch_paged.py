@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.engine.plan import Plan
+from workers.kernels.attention import Tables
 from workers.model.batch import Batch
 
 TILE = 1 << 24  # scores, or gathered key elements, in one tile
@@ -28,7 +29,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Span:
-    """Queries `start` to `stop` (tokens of the plan) of one sequence, and the first block that they see."""
+    """Queries `start` to `stop` (tokens of the plan) of one sequence, and the blocks of it that they see."""
 
     sequence: int
     start: int
@@ -77,16 +78,16 @@ class TorchPaged:
     def _tile(self, plan: Plan, spans: list[Span], window: int | None, device: torch.device) -> Tile:
         rows = np.array([range(span.start, span.stop) for span in spans])
         blocks = np.zeros((len(spans), max(span.blocks for span in spans)), np.int64)
+        tables = Tables.of(plan, window)
         for row, span in zip(blocks, spans, strict=True):
-            first = plan.block_starts[span.sequence] + span.first_block
-            row[: span.blocks] = plan.block_ids[first : first + span.blocks]
+            row[: span.blocks] = tables.blocks(span.sequence, span.first_block, span.first_block + span.blocks)
         first_keys = np.array([span.first_block * self.block_size for span in spans])
         keys = first_keys[:, None] + np.arange(blocks.shape[1] * self.block_size)
-        hidden = _hidden(plan.positions[rows], keys, window)
+        hidden = unseen(plan.positions[rows], keys, window)
         return Tile(*(torch.from_numpy(array).to(device) for array in (rows, blocks, hidden[:, None])))
 
 
-def _hidden(queries: NDArray[np.int32], keys: NDArray[np.int64], window: int | None) -> NDArray[np.bool_]:
+def unseen(queries: NDArray[np.int32], keys: NDArray[np.int64], window: int | None) -> NDArray[np.bool_]:
     """[S, n, L]: the keys at positions [S, L] that queries at positions [S, n] must not see."""
     distance = queries[:, :, None] - keys[:, None, :]
     return distance < 0 if window is None else (distance < 0) | (distance >= window)
@@ -102,16 +103,16 @@ class TorchPagedStep:
         assert window in (None, self.window), "prepared for another window"
         out = torch.empty_like(query)
         for tile in self.full if window is None else self.sliding:
-            out[tile.rows] = _attend(query[tile.rows], _gather(keys, tile), _gather(values, tile), sinks, tile.hidden).to(
-                out.dtype
-            )
+            out[tile.rows] = _attend(
+                query[tile.rows], gather(keys, tile.blocks), gather(values, tile.blocks), sinks, tile.hidden
+            ).to(out.dtype)
         return out
 
 
-def _gather(cache: Tensor, tile: Tile) -> Tensor:
-    """[kv_heads, S, keys, head_dim] in float32."""
+def gather(cache: Tensor, blocks: Tensor) -> Tensor:
+    """[kv_heads, S, keys, head_dim] in float32, of blocks [S, b]."""
     heads, _, _, dim = cache.shape
-    return cache.index_select(1, tile.blocks.flatten()).view(heads, len(tile.blocks), -1, dim).float()
+    return cache.index_select(1, blocks.flatten()).view(heads, len(blocks), -1, dim).float()
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, sinks: Tensor, hidden: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The paged cache of keys and values: one block table serves all layers."""
+"""The paged cache of keys and values: two groups of blocks, one that the full layers share and one for the sliding layers."""
 
 import torch
 from torch import Tensor
@@ -6,24 +6,28 @@ from torch import Tensor
 from workers.model.layout import Shard
 
 
-def block_bytes(shard: Shard, block_size: int, dtype: torch.dtype) -> int:
-    """Bytes of one block on one rank, keys and values of all layers."""
-    values = block_size * len(shard.kv_heads) * shard.config.head_dim
-    return 2 * shard.config.num_hidden_layers * values * dtype.itemsize
+def block_bytes(shard: Shard, block_size: int, dtype: torch.dtype) -> tuple[int, int]:
+    """Bytes on one rank of a full block, keys and values of all full layers, and of a sliding one, those of the others."""
+    layer = 2 * block_size * len(shard.kv_heads) * shard.config.head_dim * dtype.itemsize
+    sliding = sum(map(shard.config.is_sliding, range(shard.config.num_hidden_layers)))
+    return (shard.config.num_hidden_layers - sliding) * layer, sliding * layer
 
 
 class Cache:
-    """Keys and values of each layer, [kv_heads, blocks, block_size, head_dim].
+    """Keys and values of each layer, [kv_heads, blocks of the layer's group, block_size, head_dim].
 
     Heads come first so that what is gathered by blocks is one matrix a head, which products take as it is.
     """
 
-    def __init__(self, shard: Shard, blocks: int, block_size: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.blocks = blocks
-        shape = (len(shard.kv_heads), blocks, block_size, shard.config.head_dim)
+    def __init__(
+        self, shard: Shard, full: int, sliding: int, block_size: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """`full` and `sliding`: blocks of either group."""
+        self.full, self.sliding = full, sliding
 
         # Zeros, since a masked slot still enters a product, and old memory may hold NaN.
-        def empty() -> Tensor:
-            return torch.zeros(shape, dtype=dtype, device=device)
+        def empty(layer: int) -> Tensor:
+            blocks = sliding if shard.config.is_sliding(layer) else full
+            return torch.zeros(len(shard.kv_heads), blocks, block_size, shard.config.head_dim, dtype=dtype, device=device)
 
-        self.layers = [(empty(), empty()) for _ in range(shard.config.num_hidden_layers)]
+        self.layers = [(empty(layer), empty(layer)) for layer in range(shard.config.num_hidden_layers)]

@@ -11,8 +11,6 @@ from workers.model.experts import load_experts
 from workers.model.rope import rotate
 from workers.model.weights import Source
 
-FEW = 16  # tokens
-
 
 class Norm:
     """RMSNorm in float32; unlike Llama's, the weight is applied before the cast back."""
@@ -44,25 +42,20 @@ class Head:
     """Logits [tokens, rank's vocabulary] in float32."""
 
     def __init__(self, source: Source) -> None:
-        self.weight = source.load("lm_head.weight")
+        self.linear = source.linear(source.load("lm_head.weight"), None)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if len(x) >= FEW:
-            return F.linear(x, self.weight).float()
-        # On a CPU, BLAS is up to four times as fast with the vocabulary first, and with two columns as with one.
-        wide = x.repeat(2, 1) if len(x) == 1 else x
-        return torch.mm(self.weight, wide.t())[:, : len(x)].t().contiguous().float()
+        return self.linear(x).float()
 
 
 class Linear:
     """A rank's part of a projection; the bias is None where the result is a part of a sum and another rank adds it."""
 
     def __init__(self, source: Source, name: str) -> None:
-        self.weight = source.load(f"{name}.weight")
-        self.bias = source.load_once(f"{name}.bias")
+        self.linear = source.linear(source.load(f"{name}.weight"), source.load_once(f"{name}.bias"))
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return self.linear(x)
 
 
 class Attention:
@@ -84,8 +77,9 @@ class Attention:
     ) -> Tensor:
         heads = (len(x), -1, self.head_dim)
         keys, values = cache
-        keys.flatten(1, 2).index_copy_(1, batch.slots, rotate(self.key(x).view(heads), *angles).transpose(0, 1))
-        values.flatten(1, 2).index_copy_(1, batch.slots, self.value(x).view(heads).transpose(0, 1))
+        slots = batch.slots if self.window is None else batch.sliding_slots
+        keys.flatten(1, 2).index_copy_(1, slots, rotate(self.key(x).view(heads), *angles).transpose(0, 1))
+        values.flatten(1, 2).index_copy_(1, slots, self.value(x).view(heads).transpose(0, 1))
         query = rotate(self.query(x).view(heads), *angles)
         mixed = kernel.attend(query, keys, values, self.sinks, self.window)
         return self.out(mixed.flatten(1))

@@ -52,10 +52,10 @@ class Model:
         self.reduce = reduce
 
     def __call__(self, batch: Batch, cache: Cache) -> Tensor:
-        """Writes the batch's keys and values to the cache; returns `batch.last`'s logits [N, rank's vocabulary] in float32."""
+        """Writes the batch's keys and values to the cache; returns its rows [N, hidden], of which `head` makes logits."""
         kernel = self.attention.prepare(batch)
         angles = self.rope(batch.positions)
         x = self.reduce(self.embedding(batch.tokens))
         for block, layer in zip(self.blocks, cache.layers, strict=True):
             x = block(x, layer, angles, batch, kernel)
-        return self.head(self.norm(x.index_select(0, batch.last)))
+        return self.norm(x.index_select(0, batch.rows))

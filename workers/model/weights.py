@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from workers.kernels.linear import MakeLinear, TorchLinear
 from workers.model.config import ModelConfig
 from workers.model.layout import Shard
 from workers.model.slices import rank_slice
@@ -35,6 +36,7 @@ class Source:
     shard: Shard
     dtype: torch.dtype
     device: torch.device
+    linear: MakeLinear = TorchLinear  # what linear layers outside the experts compute with
 
     def load(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
         """This rank's slice of a tensor, in `self.dtype` if no other is given."""

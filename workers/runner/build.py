@@ -8,12 +8,13 @@ from torch._C._distributed_c10d import Store
 from ossia.common.errors import UserError
 from workers import rendezvous
 from workers.checkpoint import open_checkpoint
-from workers.kernels.table import ATTENTION, EXPERTS, choose
+from workers.engine.capacity import split
+from workers.kernels.table import ATTENTION, EXPERTS, LINEAR, choose
 from workers.model.cache import Cache, block_bytes
 from workers.model.layout import Shard, refusal
 from workers.model.model import Model
 from workers.model.weights import Source
-from workers.runner.collective import Alone, Collective, Group
+from workers.runner.collective import Alone, Collective, Group, OrderedGroup
 from workers.runner.device import placement
 from workers.runner.runner import TorchRunner
 from workers.runner.spec import RunnerSpec
@@ -36,9 +37,11 @@ def build(spec: RunnerSpec, rank: int, store: Store | None, progress: Callable[[
     if reason := refusal(weights.config, spec.layout):
         raise UserError(f"{spec.checkpoint} on {spec.layout.ranks} ranks, experts {spec.layout.experts}: {reason}")
     shard = Shard(weights.config, spec.layout, rank)
-    attention = choose(ATTENTION, place.device, dtype, "paged")
-    experts = choose(EXPERTS, place.device, dtype, "packed" if weights.packed and not spec.unpack_experts else "dense")
-    blocks = _cache_blocks(shard, spec, dtype)
+    held = "packed" if weights.packed and not spec.unpack_experts else "dense"
+    attention = choose(ATTENTION, place.device, dtype, "paged", deterministic=spec.deterministic)
+    experts = choose(EXPERTS, place.device, dtype, held, deterministic=spec.deterministic)
+    linear = choose(LINEAR, place.device, dtype, "dense", deterministic=spec.deterministic)
+    full, sliding = _cache_blocks(shard, spec, dtype)
     collective = _join(spec, rank, store)
     kernel = attention.make(
         heads=len(shard.heads),
@@ -47,12 +50,12 @@ def build(spec: RunnerSpec, rank: int, store: Store | None, progress: Callable[[
         block_size=spec.block_size,
         window=shard.config.sliding_window,
     )
-    source = Source(weights, shard, dtype, place.device)
+    source = Source(weights, shard, dtype, place.device, linear.make)
     model = Model(source, kernel, experts.make(dtype, place.device), collective.reduce, unpack=spec.unpack_experts)
     if store is not None:
         rendezvous.meet(store, "loaded", rank, spec.layout.ranks)
-    cache = Cache(shard, collective.smallest(blocks), spec.block_size, dtype, place.device)
-    kernels = {"attention": attention.name, "experts": experts.name}
+    cache = Cache(shard, full, sliding, spec.block_size, dtype, place.device)
+    kernels = {"attention": attention.name, "experts": experts.name, "linear": linear.name}
     torch.set_num_threads(spec.threads)
     return TorchRunner(shard.config, model, cache, collective, kernels, place.device)
 
@@ -61,16 +64,18 @@ def _join(spec: RunnerSpec, rank: int, store: Store | None) -> Collective:
     if spec.layout.ranks == 1:
         return Alone()
     assert store is not None, "several ranks meet through a store"
-    return Group(store, rank, spec.layout.ranks, placement(), spec.collective_timeout_s, spec.interface)
+    kind = OrderedGroup if spec.deterministic else Group
+    return kind(store, rank, spec.layout.ranks, placement(), spec.collective_timeout_s, spec.interface)
 
 
-def _cache_blocks(shard: Shard, spec: RunnerSpec, dtype: torch.dtype) -> int:
-    """How many blocks `spec.kv_memory` holds. Raises UserError where one request of `max_context` tokens would not fit."""
-    size = block_bytes(shard, spec.block_size, dtype)
-    blocks, needed = spec.kv_memory // size, -(-spec.max_context // spec.block_size)
-    if blocks < needed:
-        raise UserError(
-            f"a KV cache of {spec.kv_memory / 2**20:.0f} MiB a rank holds {blocks * spec.block_size} tokens, fewer than the "
-            f"context of {spec.max_context}: give it {needed * size / 2**20:.0f} MiB (--kv-memory) or lower --max-context"
-        )
-    return blocks
+def _cache_blocks(shard: Shard, spec: RunnerSpec, dtype: torch.dtype) -> tuple[int, int]:
+    """Full and sliding blocks that `spec.kv_memory` holds, the same on every rank.
+
+    Raises UserError where one request of `max_context` tokens would not fit.
+    """
+    sizes = block_bytes(shard, spec.block_size, dtype)
+    window, context = shard.config.sliding_window, min(spec.max_context, shard.config.max_position_embeddings)
+    try:
+        return split(spec.kv_memory, *sizes, spec.block_size, window, spec.max_sequences, spec.token_budget, context)
+    except ValueError as error:
+        raise UserError(f"{error}: give the cache more (--kv-memory) or lower --max-context") from error

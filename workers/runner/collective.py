@@ -30,11 +30,11 @@ class Collective(Protocol):
     def reduce(self, part: Tensor) -> Tensor:
         """The ranks' sum, possibly in place of `part`."""
 
-    def smallest(self, value: int) -> int:
-        """The minimum over the ranks."""
-
     def gather(self, part: Tensor) -> list[Tensor] | None:
         """On the leader, what each rank gave (same shape and dtype everywhere); None elsewhere."""
+
+    def exchange(self, part: Tensor) -> list[Tensor]:
+        """The same on every rank."""
 
     def beat(self) -> None:
         """Returns once every rank has called it."""
@@ -57,10 +57,10 @@ class Alone:
     def reduce(self, part: Tensor) -> Tensor:
         return part
 
-    def smallest(self, value: int) -> int:
-        return value
-
     def gather(self, part: Tensor) -> list[Tensor] | None:
+        return [part]
+
+    def exchange(self, part: Tensor) -> list[Tensor]:
         return [part]
 
     def beat(self) -> None:
@@ -90,18 +90,18 @@ class Group:
         dist.all_reduce(part)
         return part
 
-    def smallest(self, value: int) -> int:
-        tensor = torch.tensor(value, device=self.device)
-        dist.all_reduce(tensor, dist.ReduceOp.MIN)
-        return int(tensor)
-
     def gather(self, part: Tensor) -> list[Tensor] | None:
         parts = [torch.empty_like(part) for _ in range(self.ranks)] if self.rank == 0 else None
         dist.gather(part, parts)
         return parts
 
+    def exchange(self, part: Tensor) -> list[Tensor]:
+        parts = [torch.empty_like(part) for _ in range(self.ranks)]
+        dist.all_gather(parts, part.contiguous())
+        return parts
+
     def beat(self) -> None:
-        self.smallest(0)
+        int(self.reduce(torch.zeros((), device=self.device)))  # waits for the device as well
 
     def send(self, plan: NDArray[np.uint8]) -> None:
         first = np.zeros(FIRST, np.uint8)
@@ -132,3 +132,13 @@ class Group:
         tensor = torch.from_numpy(buffer).to(self.device)
         dist.broadcast(tensor, 0)
         return tensor.cpu().numpy()
+
+
+class OrderedGroup(Group):
+    """Sums in the order of the ranks, wherever in a tensor a value is, at the cost of sending every part to every rank."""
+
+    def reduce(self, part: Tensor) -> Tensor:
+        total, *others = self.exchange(part)
+        for other in others:
+            total += other
+        return total

@@ -9,9 +9,11 @@ from workers.model.cache import Cache
 from workers.model.config import ModelConfig
 from workers.model.model import Model
 from workers.runner.collective import Collective
+from workers.runner.rows import cut, joined
 from workers.runner.sampler import Sampler
 
 NOTHING = Sampled(np.zeros(0, np.int32), np.zeros(0, np.float32), [], [])
+LOGITS_BYTES = 1 << 28  # most bytes of logits at a time
 
 
 class TorchRunner:
@@ -28,11 +30,13 @@ class TorchRunner:
     ) -> None:
         self.config = config
         self.kernels = kernels
-        self.kv_blocks = cache.blocks
+        self.kv_blocks = cache.full
+        self.sliding_blocks = cache.sliding
         self._model = model
         self._cache = cache
         self._collective = collective
         self._sampler = Sampler(config.vocab_size, collective)
+        self._most = rows_at_once(config.vocab_size, collective.ranks)
         self._device = device
 
     def execute(self, plan: Plan) -> Sampled:
@@ -58,5 +62,14 @@ class TorchRunner:
         if len(plan.context_lengths) == 0:
             self._collective.beat()
             return NOTHING
-        logits = self._model(Batch.of(plan, self._device), self._cache)
-        return self._sampler(logits, plan)
+        hidden = self._model(Batch.of(plan, self._device), self._cache)
+        parts = [
+            self._sampler(self._model.head(hidden[start : start + self._most]), cut(plan, start, start + self._most))
+            for start in range(0, len(plan.rows), self._most)
+        ]
+        return joined([part for part in parts if part is not None]) if self._collective.rank == 0 else None
+
+
+def rows_at_once(vocab_size: int, ranks: int) -> int:
+    """Rows whose logits a rank holds at a time, the same on every rank."""
+    return max(1, LOGITS_BYTES // (4 * -(-vocab_size // ranks)))

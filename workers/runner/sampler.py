@@ -1,10 +1,12 @@
 """From each rank's logits to the step's tokens: what the ranks exchange, and what the leader makes of it.
 
-Every row: each rank's largest logit and its id. Rows that ask for log probabilities: also its log-sum-exp and its best ids.
-Rows with a temperature: all their logits.
+First a summary of every row: each rank's largest logit and its id, or the logit of the row's target; where a token is drawn,
+the sum of its weights and how many candidates it has; where log probabilities are asked for, its log-sum-exp and best ids.
+Then, if tokens are drawn, the candidates themselves. Adjustments come before all that, made by each rank on its share; log
+probabilities are those of the logits without them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -14,94 +16,132 @@ from torch import Tensor
 
 from workers.engine.plan import Int, Plan, Sampled
 from workers.model.layout import share
+from workers.runner.adjustments import adjust, adjusted
 from workers.runner.collective import Collective
-from workers.runner.sampling import Ids, Settings, draw, top
+from workers.runner.draws import Draws
+from workers.runner.logits import LOWEST, Logits
+from workers.runner.logprobs import Original
+from workers.runner.sampling import Floats, Ids, Settings, Wide, choose, reach, uniforms
 
-Floats = NDArray[np.float32]
-Wide = NDArray[np.float64]
+NOT_FINITE, NOTHING_ALLOWED = -1, -2  # in place of a token
+FIXED = 6  # columns of a summary, before the best logits and their ids
+TOP, ID, ORIGINAL, TOTAL, CANDIDATES, LOG_SUM = range(FIXED)
 
 
 class Sampler:
     def __init__(self, vocab_size: int, collective: Collective) -> None:
+        self.vocab_size = vocab_size
         self.collective = collective
-        self.shares = [share(vocab_size, collective.ranks, rank) for rank in range(collective.ranks)]
+        self.share = share(vocab_size, collective.ranks, collective.rank)
 
-    def __call__(self, logits: Tensor, plan: Plan) -> Sampled | None:
-        """logits [N, rank's vocabulary] float32; the tokens on the leader, None elsewhere."""
-        drawn = np.flatnonzero(plan.temperatures > 0)
-        rows = self._gather_rows(logits, drawn) if len(drawn) else None
-        parts = self.collective.gather(self._summary(logits, plan))
-        if parts is None:
-            return None
-        summaries = torch.stack(parts, 1).cpu().numpy()  # [N, ranks, 3 + 2 * alternatives]
-        full = dict(zip(drawn.tolist(), zip(*rows, strict=True), strict=True)) if rows else {}
-        return _collect([_sample(plan, n, summary, full.get(n)) for n, summary in enumerate(summaries)])
+    def __call__(self, values: Tensor, plan: Plan) -> Sampled | None:
+        """values [N, rank's vocabulary] float32, which are overwritten; the tokens on the leader, None elsewhere."""
+        original = Original(values, plan)
+        adjust(values, plan, self.vocab_size, self.share)
+        logits = Logits(values)
+        draws = Draws(logits, plan, self.vocab_size) if Draws.any(plan) else None
+        summary = self._summary(logits, original, draws, plan)
+        summaries = torch.stack(self.collective.exchange(summary)).cpu().numpy()  # [ranks, N, columns]
+        tokens, chosen = _largest(summaries, plan)
+        if draws is not None:
+            self._draw(draws, original, summaries, tokens, chosen)
+        return _sampled(plan, tokens, chosen, summaries) if self.collective.rank == 0 else None
 
-    def _gather_rows(self, logits: Tensor, drawn: Ids) -> list[Floats] | None:
-        """On the leader each rank's logits [M, its vocabulary] of the rows `drawn`, copied no more often than they must be.
+    def _summary(self, logits: Logits, original: Original, draws: Draws | None, plan: Plan) -> Tensor:
+        """[N, FIXED + 2 * A] float64, A being the most alternatives that any row asks for."""
+        most, every = max(0, int(plan.logprobs.max())), np.arange(len(plan.rows))
+        values, ids = _aimed(logits, plan, self.share)
+        summary = torch.zeros(len(every), FIXED + 2 * most, dtype=torch.float64, device=values.device)
+        summary[:, TOP], summary[:, ID] = values, ids + self.share.start
+        summary[:, ORIGINAL] = original.of(every, ids, logits.values)
+        if draws is not None:
+            summary[:, TOTAL], summary[:, CANDIDATES] = draws.totals(), draws.counts()
+        rows, report = original.report(logits, most, self.share.start)
+        summary[rows, LOG_SUM:] = report
+        return summary
 
-        Shares differ by at most one column; all are sent as wide as the first.
-        """
-        if len(drawn) < len(logits):
-            logits = logits[torch.from_numpy(drawn).to(logits.device)]
-        if padding := len(self.shares[0]) - logits.shape[1]:
-            logits = F.pad(logits, (0, padding))
-        parts = self.collective.gather(logits)
-        if parts is None:
-            return None
-        return [part.cpu().numpy()[:, : len(share)] for part, share in zip(parts, self.shares, strict=True)]
-
-    def _summary(self, logits: Tensor, plan: Plan) -> Tensor:
-        """[N, 3 + 2 * A] float64: largest logit, its id, log-sum-exp, A best logits, their ids; A is what any row asks for."""
-        first = self.shares[self.collective.rank].start
-        most = max(0, int(plan.logprobs.max(initial=0)))
-        summary = torch.zeros(len(logits), 3 + 2 * most, dtype=torch.float64)
-        largest = logits.max(-1)  # of equal ones the first
-        summary[:, 0], summary[:, 1] = largest.values, largest.indices + first
-        for n in np.flatnonzero(plan.logprobs >= 0):
-            summary[n, 2] = torch.logsumexp(logits[n], -1)
-            summary[n, 3 : 3 + most] = -torch.inf
-            row = logits[n].cpu().numpy()
-            best = top(row, min(most, len(row)))
-            summary[n, 3 : 3 + len(best)] = torch.from_numpy(row[best].astype(np.float64))
-            summary[n, 3 + most : 3 + most + len(best)] = torch.from_numpy(best + first)
-        return summary.to(logits.device)
-
-
-Row = tuple[int, float, Int, Floats]  # token, its log probability, alternatives, theirs
-NO_TOKEN: Row = (-1, 0.0, np.zeros(0, np.int32), np.zeros(0, np.float32))
-
-
-def _sample(plan: Plan, n: int, summary: Wide, logits: Sequence[Floats] | None) -> Row:
-    """Row n, from every rank's summary [ranks, 3 + 2 * A] and, where it is drawn, every rank's logits."""
-    most = (summary.shape[1] - 3) // 2
-    if not np.isfinite(summary[:, 0].max()):
-        return NO_TOKEN
-    if logits is None:
-        winner = int(summary[:, 0].argmax())  # of equal ones the lowest rank, so the lowest id
-        token, logit = int(summary[winner, 1]), float(summary[winner, 0])
-    else:
-        row = np.concatenate(logits)
-        token = draw(row, _settings(plan, n))
-        logit = float(row[token])
-    if plan.logprobs[n] < 0:
-        return token, 0.0, np.zeros(0, np.int32), np.zeros(0, np.float32)
-    total = float(np.logaddexp.reduce(summary[:, 2]))
-    values, ids = summary[:, 3 : 3 + most].flatten(), summary[:, 3 + most :].flatten()
-    best = np.argsort(-values, kind="stable")[: plan.logprobs[n]]
-    return token, logit - total, ids[best].astype(np.int32), (values[best] - total).astype(np.float32)
+    def _draw(self, draws: Draws, original: Original, summaries: Wide, tokens: Ids, chosen: Wide) -> None:
+        """Replaces, on the leader, the tokens [N] of drawn rows and their original logits [N] by what is drawn."""
+        plan = draws.plan
+        part = uniforms(plan.seeds, plan.output_positions)
+        totals, owners, targets = _divide(summaries, plan, part)
+        plain = draws.plain[tokens[draws.plain] >= 0]
+        mine = plain[owners[plain] == self.collective.rank]
+        owned = owners[plain] == np.arange(self.collective.ranks)[:, None]
+        counts = np.concatenate([owned, summaries[:, draws.filtered, CANDIDATES]], 1).astype(np.int64)
+        rows, ids, values = draws.entries(mine, targets[self.collective.rank, mine])
+        entries = torch.stack([ids + self.share.start, _bits(values), _bits(original.of(rows, ids, draws.logits.values))])
+        messages = self.collective.gather(F.pad(entries.int(), (0, max(1, counts.sum(1).max()) - len(rows))))
+        if messages is None:
+            return
+        found = _by_row([message.cpu().numpy() for message in messages], counts)
+        for row, (names, logits, before) in zip([*plain, *draws.filtered], found, strict=True):
+            if tokens[row] >= 0:
+                at = choose(logits, Settings.of(plan, row), part[row], totals[row]) if len(logits) > 1 else 0
+                tokens[row], chosen[row] = names[at], before[at]
 
 
-def _settings(plan: Plan, n: int) -> Settings:
-    return Settings(
-        float(plan.temperatures[n]),
-        float(plan.top_ps[n]),
-        int(plan.top_ks[n]),
-        int(plan.seeds[n]),
-        int(plan.output_positions[n]),
-    )
+def _aimed(logits: Logits, plan: Plan, share: range) -> tuple[Tensor, Tensor]:
+    """Of each row the largest value and its id, or the value and id of its target: -inf where that is another rank's."""
+    values, ids = logits.best()
+    rows = np.flatnonzero(plan.targets >= 0)
+    if len(rows):
+        targets = torch.from_numpy(plan.targets[rows].astype(np.int64)).to(ids.device) - share.start
+        inside = targets.clamp(0, len(share) - 1)
+        values[rows] = logits.values[rows, inside].where(targets == inside, -torch.inf)
+        ids[rows] = inside
+    return values, ids
 
 
-def _collect(rows: list[Row]) -> Sampled:
-    tokens, logprobs, ids, alternatives = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return Sampled(np.array(tokens, np.int32), np.array(logprobs, np.float32), list(ids), list(alternatives))
+def _bits(values: Tensor) -> Tensor:
+    return values.view(torch.int32)
+
+
+def _largest(summaries: Wide, plan: Plan) -> tuple[Ids, Wide]:
+    """The tokens [N] that have the largest logits, or what stands in their place, and their original logits [N]."""
+    tops = summaries[:, :, TOP]
+    winner, top = tops.argmax(0), tops.max(0)  # of equal ones the lowest rank, so the lowest id
+    every = np.arange(len(winner))
+    tokens = np.where(np.isfinite(top), summaries[winner, every, ID], NOT_FINITE).astype(np.int64)
+    tokens[(top == -np.inf) & adjusted(plan)] = NOTHING_ALLOWED
+    return tokens, summaries[winner, every, ORIGINAL]
+
+
+def _divide(summaries: Wide, plan: Plan, part: Wide) -> tuple[Wide, Ids, Wide]:
+    """Where the uniforms [N] fall, in distributions that lie in the ranks' shares one after another.
+
+    Returns the sums of all weights [N], relative to the largest logit; the rank [N] in whose share it is; and what that rank's
+    own running sum must exceed there, relative to its own largest logit [ranks, N].
+    """
+    anchors = np.maximum(summaries[:, :, TOP], LOWEST)
+    with np.errstate(invalid="ignore", divide="ignore"):  # rows that are not drawn, or not finite
+        scales = np.exp((anchors - anchors.max(0)) / plan.temperatures.astype(np.float64))
+        parts = summaries[:, :, TOTAL] * scales
+        sums = parts.cumsum(0)
+        return sums[-1], reach(sums, part), (part * sums[-1] - (sums - parts)) / scales
+
+
+def _by_row(messages: list[NDArray[np.int32]], counts: Ids) -> Iterator[tuple[Int, Floats, Floats]]:
+    """Ids, logits and original logits of each row's candidates, in the order of ids, from the ranks' messages [3, entries]."""
+    for ends, column in zip(counts.cumsum(1).T.tolist(), counts.T.tolist(), strict=True):
+        pieces = [message[:, end - count : end] for message, end, count in zip(messages, ends, column, strict=True)]
+        ids, logits, original = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, 1)
+        yield ids, logits.view(np.float32), original.view(np.float32)
+
+
+def _sampled(plan: Plan, tokens: Ids, chosen: Wide, summaries: Wide) -> Sampled:
+    """`chosen` [N] are the original logits of the tokens."""
+    logprobs = np.zeros(len(tokens), np.float32)
+    ids, values = [np.zeros(0, np.int32)] * len(tokens), [np.zeros(0, np.float32)] * len(tokens)
+    most = (summaries.shape[2] - FIXED) // 2
+    for row in np.flatnonzero(plan.logprobs >= 0):
+        report = summaries[:, row, LOG_SUM:]
+        if not np.isfinite(report[:, 0]).all():
+            tokens[row] = NOT_FINITE
+        if tokens[row] >= 0:
+            total = np.logaddexp.reduce(report[:, 0])
+            logits, names = report[:, 1 : 1 + most].flatten(), report[:, 1 + most :].flatten()
+            best = np.argsort(-logits, kind="stable")[: min(plan.logprobs[row], np.sum(logits > -np.inf))]
+            logprobs[row] = chosen[row] - total
+            ids[row], values[row] = names[best].astype(np.int32), (logits[best] - total).astype(np.float32)
+    return Sampled(tokens.astype(np.int32), logprobs, ids, values)

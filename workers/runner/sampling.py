@@ -1,18 +1,20 @@
-"""How a token is drawn from one row of logits: a pure function of the row, the request's settings and hash(seed, position)."""
+"""How a token is chosen among candidates: a pure function of their logits, the request's settings and hash(seed, position)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from workers.engine.plan import Plan
 
 Floats = NDArray[np.float32]
 Wide = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-MASK = (1 << 64) - 1
-GAMMA = 0x9E3779B97F4A7C15
-RUN = 512  # weights summed at a time
-CANDIDATES = (256, 4096, 32768)  # how many of the most likely ids are sorted before a whole row is
+GAMMA = np.uint64(0x9E3779B97F4A7C15)
+FEW = 2048  # candidates that are sorted; more are narrowed down first
+BINS = 1024
 
 
 @dataclass(frozen=True)
@@ -20,71 +22,74 @@ class Settings:
     """How one token is drawn. Temperature is above 0: greedy rows are not drawn."""
 
     temperature: float
-    top_p: float
-    top_k: int  # 0 keeps all
-    seed: int
-    position: int
+    top_k: int = 0  # 0 keeps all
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    @classmethod
+    def of(cls, plan: Plan, row: int) -> "Settings":
+        columns: tuple[NDArray[Any], ...] = (plan.temperatures, plan.top_ks, plan.top_ps, plan.min_ps)
+        return cls(*(column[row].item() for column in columns))
 
 
-def uniform(seed: int, position: int) -> float:
+def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.integer]) -> Wide:
     """In [0, 1): the upper 53 bits of output number `position` of SplitMix64 (Steele, Lea, Flood, 2014) started at `seed`."""
-    z = (seed + (position + 1) * GAMMA) & MASK
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
-    return ((z ^ (z >> 31)) >> 11) * 2.0**-53
+    z = seeds + (positions.astype(np.uint64) + np.uint64(1)) * GAMMA
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    upper: NDArray[np.uint64] = (z ^ (z >> np.uint64(31))) >> np.uint64(11)
+    return upper.astype(np.float64) * 2.0**-53
 
 
-def top(row: NDArray[np.floating], count: int) -> Ids:
-    """The ids of the `count` largest values, the largest first, ties to the lowest id."""
-    if count >= len(row):
-        return np.argsort(-row, kind="stable")
-    if not count:
-        return np.zeros(0, np.int64)
-    threshold = np.partition(row, len(row) - count)[len(row) - count]
-    above = np.flatnonzero(row > threshold)
-    level = np.flatnonzero(row == threshold)[: count - len(above)]
-    return np.concatenate([above[np.argsort(-row[above], kind="stable")], level])
+def top(values: NDArray[np.floating], count: int) -> Ids:
+    """The indices of the `count` (at least 1) largest values, the largest first, ties to the lowest index."""
+    kept = head(values, np.ones(len(values)), count)
+    return kept[np.argsort(-values[kept], kind="stable")]
 
 
-def draw(logits: Floats, settings: Settings) -> int:
-    """One id: temperature, top-k, top-p over what that leaves, then the inverse of the distribution in the order of ids."""
-    scaled = logits.astype(np.float64)
-    scaled -= scaled.max()
-    scaled /= settings.temperature
-    kept = _kept(scaled, settings)
-    weights = np.exp(scaled if kept is None else scaled[kept])
-    index = _reach(weights, uniform(settings.seed, settings.position))
-    return index if kept is None else int(kept[index])
+def head(values: NDArray[np.floating], masses: Wide, target: float) -> Ids:
+    """The fewest largest values whose masses sum up to `target`, ties to the lowest index; ascending indices, at least one.
+
+    No more than `FEW` values are ever sorted: of more, bins between the smallest and the largest show where the last one is.
+    """
+    kept = np.zeros(len(values), bool)
+    inside = np.arange(len(values))
+    while len(inside) > FEW:
+        found = values[inside].astype(np.float64)
+        low, high = found.min(), found.max()
+        if low == high:
+            break
+        bins = np.minimum((high - found) / (high - low) * BINS, BINS - 1).astype(np.int64)
+        reached = np.cumsum(np.bincount(bins, masses[inside], BINS))
+        last = min(int(np.searchsorted(reached, target)), BINS - 1)
+        kept[inside[bins < last]] = True
+        target -= reached[last - 1] if last else 0.0
+        inside = inside[bins == last]
+    ranked = inside[np.argsort(-values[inside], kind="stable")] if len(inside) <= FEW else inside
+    kept[ranked[: int(np.searchsorted(np.cumsum(masses[ranked]), target)) + 1]] = True
+    return np.flatnonzero(kept)
 
 
-def _reach(weights: Wide, part: float) -> int:
-    """The first index up to which there is more than `part` of the weights' sum; sums runs first, for rows are long."""
-    runs = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), RUN)))
-    target = part * runs[-1]
-    run = int(np.searchsorted(runs, target, side="right"))
-    before = runs[run - 1] if run else 0.0
-    inside = weights[run * RUN : (run + 1) * RUN]
-    index = run * RUN + int(np.searchsorted(np.cumsum(inside), target - before, side="right"))
-    # Where rounding carries it past the last weight, or onto one that is 0, the last before it is meant.
-    return index if index < len(weights) and weights[index] > 0 else int(np.flatnonzero(weights[:index])[-1])
+def choose(values: Floats, settings: Settings, uniform: float, total: float) -> int:
+    """The index of the value that is drawn: temperature, top-k, top-p, min-p, then the inverse of the distribution.
+
+    `values` are, in the order of ids, at least all that the settings keep. `total` is the sum of the weights of the whole
+    vocabulary, relative to the largest value, which top-p is a part of where there is no top-k.
+    """
+    scaled = values.astype(np.float64)
+    weights = np.exp((scaled - scaled.max()) / settings.temperature)
+    kept = np.arange(len(values))
+    if settings.top_k:
+        kept = head(values, np.ones(len(values)), settings.top_k)
+        total = float(weights[kept].sum())
+    if settings.top_p < 1:
+        kept = kept[head(values[kept], weights[kept], settings.top_p * total)]
+    kept = kept[weights[kept] >= settings.min_p]
+    return int(kept[reach(np.cumsum(weights[kept]), uniform)])
 
 
-def _kept(scaled: Wide, settings: Settings) -> Ids | None:
-    """The ids that top-k and top-p leave, ascending; None for all."""
-    if 0 < settings.top_k < len(scaled):
-        ranked = top(scaled, settings.top_k)
-        return np.sort(_nucleus(scaled, ranked, float(np.exp(scaled[ranked]).sum()), settings.top_p))
-    if settings.top_p >= 1:
-        return None
-    total = float(np.exp(scaled).sum())
-    for count in CANDIDATES:
-        ranked = top(scaled, count)
-        if np.exp(scaled[ranked]).sum() >= settings.top_p * total:
-            return np.sort(_nucleus(scaled, ranked, total, settings.top_p))
-    return np.sort(_nucleus(scaled, top(scaled, len(scaled)), total, settings.top_p))
-
-
-def _nucleus(scaled: Wide, ranked: Ids, total: float, top_p: float) -> Ids:
-    """The shortest head of `ranked` whose probability reaches `top_p`; at least one id."""
-    reached = np.cumsum(np.exp(scaled[ranked]))
-    return ranked[: int(np.searchsorted(reached, top_p * total, side="left")) + 1]
+def reach(sums: Wide, part: NDArray[np.float64] | float) -> Any:
+    """The first index at which more than `part` of the last of these running sums [n] or [n, M] is reached."""
+    beyond = np.sum(sums <= part * sums[-1], axis=0)
+    # Where rounding carries it past the last weight that is not 0, that one is meant.
+    return np.minimum(beyond, np.sum(sums < sums[-1], axis=0))

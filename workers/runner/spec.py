@@ -13,6 +13,9 @@ class RunnerSpec:
     kv_memory: int = 1 << 30  # bytes of KV cache on this rank
     max_context: int = 8192  # tokens
     block_size: int = 16  # tokens in a KV block
+    max_sequences: int = 64  # requests that run at once
+    token_budget: int = 512  # tokens computed in a step
+    deterministic: bool = False  # a token's logits have the same bits in any batch, on one layout
     unpack_experts: bool = False  # hold the experts as dense bf16: four times the memory of MXFP4
     threads: int = 1  # torch threads
     collective_timeout_s: float = 30.0

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ossia.common.errors import UserError
-from workers.kernels.table import ATTENTION, EXPERTS, choose
+from workers.kernels.table import ATTENTION, EXPERTS, LINEAR, choose
 
 CPU = torch.device("cpu")
 
@@ -15,6 +15,17 @@ def test_layout_decides() -> None:
     assert choose(ATTENTION, CPU, torch.bfloat16, "paged").name == "torch-paged"
 
 
+def test_deterministic_rows_are_chosen_where_asked_for() -> None:
+    assert choose(EXPERTS, CPU, torch.float32, "packed", deterministic=True).name == "torch-mxfp4-tiles"
+    assert choose(EXPERTS, CPU, torch.float32, "dense", deterministic=True).name == "torch-dense-tiles"
+    assert choose(ATTENTION, CPU, torch.bfloat16, "paged", deterministic=True).name == "torch-splits"
+    assert choose(LINEAR, CPU, torch.bfloat16, "dense", deterministic=True).name == "torch-linear-tiles"
+
+
 def test_no_row_is_an_error() -> None:
     with pytest.raises(UserError, match=r"no kernel for packed operands in torch.float16 on cpu; there are torch-mxfp4"):
         choose(EXPERTS, CPU, torch.float16, "packed")
+    with pytest.raises(
+        UserError, match=r"no deterministic kernel for paged operands in torch.float32 on cpu; there are torch-p"
+    ):
+        choose(ATTENTION[:1], CPU, torch.float32, "paged", deterministic=True)

@@ -1,4 +1,4 @@
-"""The paged kernel against attention written out over one sequence's keys."""
+"""The paged kernels against attention written out over one sequence's keys."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.workers.driver import Request, allocate, plan_of
-from workers.kernels import torch_paged
+from workers.kernels import torch_paged, torch_splits
+from workers.kernels.attention import MakeAttention
 from workers.kernels.torch_paged import TorchPaged
+from workers.kernels.torch_splits import TorchSplits
 from workers.model.batch import Batch
 
 HEADS, KV_HEADS, DIM, BLOCK, WINDOW = 4, 2, 8, 4, 10
@@ -36,13 +38,19 @@ def written_out(
     st.lists(st.tuples(st.integers(0, 40), st.integers(1, 30)), min_size=1, max_size=6),
     st.sampled_from([None, WINDOW]),
     st.sampled_from([1 << 10, 1 << 13, 1 << 24]),
+    st.sampled_from([TorchPaged, TorchSplits]),
+    st.sampled_from([4, 8, 128]),
 )
-def test_any_batch(lengths: list[tuple[int, int]], window: int | None, tile: int) -> None:
-    """Sequences with `cached` tokens and `new` ones, together in one step, with any tile size."""
+def test_any_batch(lengths: list[tuple[int, int]], window: int | None, tile: int, make: MakeAttention, split: int) -> None:
+    """Sequences with `cached` tokens and `new` ones, together in one step, with any size of tiles and splits.
+
+    Sliding tables begin with the first block that the window shows, in memory that earlier ones had.
+    """
     generator = torch.Generator().manual_seed(len(lengths))
     requests = [Request([0] * (cached + new), cached=cached) for cached, new in lengths]
-    allocate(requests, 1, BLOCK, 128)
-    batch = Batch.of(plan_of(requests, [new for _, new in lengths], BLOCK), CPU)
+    allocate(requests, 1, BLOCK, 128, chunk=30, window=WINDOW)
+    plan = plan_of(requests, [new for _, new in lengths], BLOCK, WINDOW)
+    batch = Batch.of(plan, CPU)
     cache = torch.full((2, KV_HEADS, 128, BLOCK, DIM), 1e9)  # what a masked slot must not let through
     query = torch.randn(len(batch.tokens), HEADS, DIM, generator=generator)
     sinks = torch.randn(HEADS, generator=generator)
@@ -52,12 +60,17 @@ def test_any_batch(lengths: list[tuple[int, int]], window: int | None, tile: int
     ):
         keys, values = torch.randn(2, len(request.prompt), KV_HEADS, DIM, generator=generator)
         at = torch.arange(len(request.prompt))
-        slots = torch.tensor(request.blocks)[at // BLOCK] * BLOCK + at % BLOCK
-        cache.flatten(2, 3)[:, :, slots] = torch.stack([keys, values]).transpose(1, 2)
+        table = torch.tensor(request.blocks if window is None else request.ring)
+        if window is not None:
+            at = at[max(0, len(at) - len(table) * BLOCK) :]  # later ones take the place of earlier ones
+        slots = table[at // BLOCK % len(table)] * BLOCK + at % BLOCK
+        cache.flatten(2, 3)[:, :, slots] = torch.stack([keys[at], values[at]]).transpose(1, 2)
         expected.append(written_out(query[start:stop], keys, values, sinks, window))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch_paged, "TILE", tile)
-        kernel = TorchPaged(heads=HEADS, kv_heads=KV_HEADS, head_dim=DIM, block_size=BLOCK, window=WINDOW)
+        patch.setattr(torch_splits, "TILE", tile)
+        patch.setattr(torch_splits, "SPLIT", split)
+        kernel = make(heads=HEADS, kv_heads=KV_HEADS, head_dim=DIM, block_size=BLOCK, window=WINDOW)
         found = kernel.prepare(batch).attend(query, cache[0], cache[1], sinks, window)
     torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-5)
 
@@ -66,7 +79,7 @@ def test_decodes_share_tiles() -> None:
     """32 decodes cost one tile in a sliding layer and few in a full one, however long each is."""
     requests = [Request([0] * (20 + 37 * n), cached=19 + 37 * n) for n in range(32)]
     allocate(requests, 1, BLOCK, 8192)
-    batch = Batch.of(plan_of(requests, [1] * 32, BLOCK), CPU)
+    batch = Batch.of(plan_of(requests, [1] * 32, BLOCK, WINDOW), CPU)
     step = TorchPaged(heads=HEADS, kv_heads=KV_HEADS, head_dim=DIM, block_size=BLOCK, window=WINDOW).prepare(batch)
     assert len(step.sliding) <= 2 and len(step.full) <= 8
     assert sorted(np.concatenate([tile.rows.flatten() for tile in step.full])) == list(range(32))

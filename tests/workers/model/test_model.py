@@ -11,8 +11,9 @@ import torch
 from tests.workers.driver import Request, allocate, plan_of
 from tests.workers.tiny import TINY, logits, oracle, write
 from workers.checkpoint import open_checkpoint
-from workers.checkpoint.random import Form
-from workers.kernels.table import ATTENTION, EXPERTS, choose
+from workers.checkpoint.released import Form
+from workers.engine.plan import Plan
+from workers.kernels.table import ATTENTION, EXPERTS, LINEAR, choose
 from workers.model.batch import Batch
 from workers.model.cache import Cache
 from workers.model.config import ModelConfig
@@ -39,27 +40,39 @@ SHAPES = {
 class Alone:
     """One rank's model with its cache."""
 
-    def __init__(self, path: Path, dtype: torch.dtype = torch.float32, *, unpack: bool = False) -> None:
+    def __init__(
+        self, path: Path, dtype: torch.dtype = torch.float32, *, unpack: bool = False, deterministic: bool = False
+    ) -> None:
         weights = open_checkpoint(path)
         config = weights.config
         shard = Shard(config, Layout(), 0)
-        attention = choose(ATTENTION, CPU, dtype, "paged").make(
+        attention = choose(ATTENTION, CPU, dtype, "paged", deterministic=deterministic).make(
             heads=config.num_attention_heads,
             kv_heads=config.num_key_value_heads,
             head_dim=config.head_dim,
             block_size=BLOCK,
             window=config.sliding_window,
         )
-        experts = choose(EXPERTS, CPU, dtype, "packed" if weights.packed and not unpack else "dense").make(dtype, CPU)
-        self.model = Model(Source(weights, shard, dtype, CPU), attention, experts, lambda part: part, unpack=unpack)
-        self.cache = Cache(shard, 512, BLOCK, dtype, CPU)
+        held = "packed" if weights.packed and not unpack else "dense"
+        experts = choose(EXPERTS, CPU, dtype, held, deterministic=deterministic).make(dtype, CPU)
+        linear = choose(LINEAR, CPU, dtype, "dense", deterministic=deterministic).make
+        self.model = Model(Source(weights, shard, dtype, CPU, linear), attention, experts, lambda part: part, unpack=unpack)
+        self.cache = Cache(shard, 512, 512, BLOCK, dtype, CPU)
 
     def run(self, requests: list[Request], counts: list[int]) -> torch.Tensor:
         """Computes the next tokens of each; returns the logits after the last of each."""
         plan = plan_of(requests, counts, BLOCK)
-        plan = replace(plan, sampled=np.arange(len(requests), dtype=np.int32))
+        return self._logits(replace(plan, rows=plan.query_starts[1:] - 1), requests, counts)
+
+    def every(self, requests: list[Request], counts: list[int]) -> tuple[torch.Tensor, ...]:
+        """Computes the next tokens of each; returns for each the logits after all of them."""
+        plan = plan_of(requests, counts, BLOCK)
+        plan = replace(plan, rows=np.arange(sum(counts), dtype=np.int32))
+        return torch.split(self._logits(plan, requests, counts), counts)
+
+    def _logits(self, plan: Plan, requests: list[Request], counts: list[int]) -> torch.Tensor:
         with torch.inference_mode():
-            found = self.model(Batch.of(plan, CPU), self.cache)
+            found = self.model.head(self.model(Batch.of(plan, CPU), self.cache))
         for request, count in zip(requests, counts, strict=True):
             request.cached += count
         return found
@@ -136,6 +149,22 @@ def test_mixed_batch_equals_alone(tiny: tuple[Path, Any]) -> None:
     found = ours.run(requests, [1, 1, 70, 1])
     for row, request in zip(found, requests, strict=True):
         close(row, logits(theirs, list(request.prompt))[-1])
+
+
+def test_drafts_are_computed_in_one_step(tiny: tuple[Path, Any]) -> None:
+    """Logits behind each draft; what rejected ones leave in the cache is overwritten."""
+    path, theirs = tiny
+    ours, tokens = Alone(path), prompt(200)
+    request, other = Request(tokens), Request(prompt(30, seed=1))
+    allocate([request, other], 1, BLOCK, 512, chunk=140)
+    ours.run([request, other], [140, 30])
+    wrong = [7, 8, 9]
+    request.prompt, other.prompt = [*tokens[:143], *wrong], [*other.prompt, 5, 6]
+    found, beside = ours.every([request, other], [6, 2])
+    close(found, logits(theirs, list(request.prompt))[140:])
+    close(beside, logits(theirs, list(other.prompt))[30:])
+    request.prompt, request.cached = tokens, 143
+    close(ours.every([request], [57])[0], logits(theirs, tokens)[143:])
 
 
 def test_bfloat16_stays_near(tiny: tuple[Path, Any]) -> None:

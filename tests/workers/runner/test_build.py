@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,15 @@ from safetensors.torch import load_file, save_file
 from ossia.common.errors import UserError
 from tests.workers.driver import Request, allocate, generate, step
 from tests.workers.tiny import write
+from workers.engine.capacity import split
 from workers.engine.plan import Plan
 from workers.model.layout import Layout
 from workers.runner.build import build
 from workers.runner.spec import RunnerSpec
+
+
+def small(checkpoint: str | Path) -> RunnerSpec:
+    return RunnerSpec(str(checkpoint), kv_memory=4 << 20, max_context=64, max_sequences=4, token_budget=64)
 
 
 @pytest.fixture(scope="module")
@@ -24,34 +30,40 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_kernels_are_named(checkpoint: str) -> None:
-    spec = RunnerSpec(checkpoint, kv_memory=4 << 20, max_context=64)
-    assert build(spec, 0, None).kernels == {"attention": "torch-paged", "experts": "torch-mxfp4"}
-    spec = RunnerSpec(checkpoint, kv_memory=4 << 20, max_context=64, unpack_experts=True, dtype="bfloat16")
-    assert build(spec, 0, None).kernels == {"attention": "torch-paged", "experts": "torch-dense"}
+    spec = small(checkpoint)
+    assert build(spec, 0, None).kernels == {"attention": "torch-paged", "experts": "torch-mxfp4", "linear": "torch-linear"}
+    spec = replace(spec, unpack_experts=True, dtype="bfloat16")
+    assert build(spec, 0, None).kernels["experts"] == "torch-dense"
+    spec = replace(spec, deterministic=True)
+    names = {"attention": "torch-splits", "experts": "torch-dense-tiles", "linear": "torch-linear-tiles"}
+    assert build(spec, 0, None).kernels == names
 
 
 def test_blocks_follow_from_memory(checkpoint: str) -> None:
-    """A token takes 2 (keys, values) x 3 layers x 8 heads x 16 values x 4 bytes."""
-    assert build(RunnerSpec(checkpoint, kv_memory=100 * 16 * 3072 + 7, max_context=64), 0, None).kv_blocks == 100
+    """A block of one full layer takes 2 (keys, values) x 8 heads x 16 values x 4 bytes x 16 tokens; two layers slide."""
+    runner = build(small(checkpoint), 0, None)
+    expected = split(4 << 20, 16384, 2 * 16384, 16, 128, max_sequences=4, token_budget=64, max_context=64)
+    assert (runner.kv_blocks, runner.sliding_blocks) == expected
+    assert sum(layer.nbytes for layers in runner._cache.layers for layer in layers) <= 4 << 20
 
 
 def test_cache_must_hold_a_context(checkpoint: str) -> None:
-    with pytest.raises(UserError, match=r"holds 336 tokens, fewer than the context of 8192: give it 24 MiB"):
+    with pytest.raises(UserError, match=r"1.0 MiB a rank cannot hold one request of 8192 tokens.* \(--kv-memory\) or lower"):
         build(RunnerSpec(checkpoint, kv_memory=1 << 20), 0, None)
 
 
 def test_bytes_read_are_reported(checkpoint: str) -> None:
     read: list[int] = []
-    build(RunnerSpec(checkpoint, kv_memory=4 << 20, max_context=64), 0, None, read.append)
+    build(small(checkpoint), 0, None, read.append)
     size = sum(file.stat().st_size for file in Path(checkpoint).glob("*.safetensors"))
     assert 0.97 * size < sum(read) <= size
 
 
 def test_idle_step_and_bfloat16(checkpoint: str) -> None:
-    runner = build(RunnerSpec(checkpoint, kv_memory=4 << 20, max_context=64, dtype="bfloat16"), 0, None)
+    runner = build(replace(small(checkpoint), dtype="bfloat16"), 0, None)
     assert len(runner.execute(Plan.idle()).tokens) == 0
     request = Request([5, 6, 7])
-    generate(runner, [request], 4, chunk=2, blocks=8)
+    generate(runner, [request], 4, chunk=2)
     assert len(request.output) == 4
     runner.close()
 
@@ -62,7 +74,7 @@ def test_logits_that_are_no_numbers_yield_no_token(tmp_path: Path) -> None:
     tensors = load_file(path / "model.safetensors")
     tensors["lm_head.weight"][77] = torch.nan
     save_file(tensors, path / "model.safetensors", {"format": "pt"})
-    runner = build(RunnerSpec(str(path), kv_memory=4 << 20, max_context=64), 0, None)
+    runner = build(small(path), 0, None)
     requests = [Request([5, 6]), Request([5, 6], temperature=1.0), Request([5, 6], top_p=0.5, temperature=1.0, logprobs=3)]
     allocate(requests, 1, 16, 8)
     sampled = step(runner, requests, [2, 2, 2], 16)

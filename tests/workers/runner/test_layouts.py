@@ -1,5 +1,6 @@
 """Every layout yields transformers' greedy tokens in float32, with real processes, chunked prefill and several sequences."""
 
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.workers.driver import Request, generate, step
+from tests.workers.driver import Request, allocate, generate, step
 from tests.workers.runner.gang import run
 from tests.workers.tiny import TINY, continuation, logits, oracle, write
 from workers.model.layout import Layout
@@ -48,7 +49,7 @@ def sampled(checkpoint: Path) -> list[int]:
 
 
 def spec(checkpoint: Path, layout: Layout) -> RunnerSpec:
-    return RunnerSpec(str(checkpoint), layout, kv_memory=16 << 20, max_context=512)
+    return RunnerSpec(str(checkpoint), layout, kv_memory=32 << 20, max_context=512, max_sequences=8)
 
 
 def drawn() -> Request:
@@ -80,15 +81,14 @@ def lead_logprobs(runner: TorchRunner, pipe: Connection) -> list[Any]:
     rows.append(Request(PROMPTS[2], logprobs=2, temperature=1.0, seed=3))
     padding = [Request([1] * 200) for _ in range(2)]
     for index, request in enumerate([*rows, *padding]):
-        request.blocks = list(range(32 * index, 32 * index + 32))
+        request.blocks = request.ring = list(range(20 * index, 20 * index + 20))
     found = step(runner, [*rows, *padding], [len(request.prompt) for request in [*rows, *padding]], 16)
     return [found.tokens[:4], found.logprobs[:4], found.top_ids[:4], found.top_logprobs[:4]]
 
 
 @pytest.mark.parametrize("layout", [Layout(), Layout(2), Layout(4, "tp")], ids=lambda layout: f"{layout.ranks}")
 def test_log_probabilities(layout: Layout, checkpoint: Path, model: Any) -> None:
-    big = RunnerSpec(str(checkpoint), layout, kv_memory=32 << 20, max_context=512)
-    alone = layout.ranks == 1
+    big, alone = spec(checkpoint, layout), layout.ranks == 1
     tokens, logprobs, ids, values = lead_logprobs(build(big, 0, None), None) if alone else run(big, lead_logprobs)  # type: ignore[arg-type]
     row = torch.log_softmax(logits(model, PROMPTS[2])[-1].double(), -1).numpy()
     best = np.argsort(-row)[:5]
@@ -99,10 +99,24 @@ def test_log_probabilities(layout: Layout, checkpoint: Path, model: Any) -> None
     np.testing.assert_allclose(values[3], row[best[:2]], atol=1e-4)
 
 
+def test_prompt_log_probabilities(checkpoint: Path, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a prompt in chunks, beside another request, with logits for a few rows at a time."""
+    monkeypatch.setattr("workers.runner.runner.LOGITS_BYTES", 7 * 4 * TINY.vocab_size)
+    runner = build(spec(checkpoint, Layout()), 0, None)
+    request, other = Request(PROMPTS[1], prompt_logprobs=3, logprobs=3), Request(PROMPTS[2])
+    allocate([request, other], 1, 16, 64, chunk=60)
+    found = [step(runner, [other, request], [60, count], 16) for count in (60, 60, 30)]
+    tokens = np.concatenate([part.tokens for part in found])
+    row = torch.log_softmax(logits(model, PROMPTS[1]).double(), -1).numpy()
+    assert tokens.tolist() == [*PROMPTS[1][1:], int(row[-1].argmax())]
+    np.testing.assert_allclose(np.concatenate([part.logprobs for part in found]), row[np.arange(150), tokens], atol=1e-4)
+    for number, ids in enumerate(ids for part in found for ids in part.top_ids):
+        assert ids.tolist() == np.argsort(-row[number])[:3].tolist()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: f"{layout.ranks}-{layout.experts}")
 def test_bfloat16_stays_near(layout: Layout, checkpoint: Path, model: Any) -> None:
     """Log probabilities of the best five err by 0.5 at most, against float32; logits have a deviation of 4."""
-    big = RunnerSpec(str(checkpoint), layout, dtype="bfloat16", kv_memory=32 << 20, max_context=512)
-    _, _, ids, values = run(big, lead_logprobs)
+    _, _, ids, values = run(replace(spec(checkpoint, layout), dtype="bfloat16"), lead_logprobs)
     row = torch.log_softmax(logits(model, PROMPTS[2])[-1].double(), -1).numpy()
     np.testing.assert_allclose(values[0], row[ids[0]], atol=0.5)

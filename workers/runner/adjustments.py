@@ -1,0 +1,52 @@
+"""What requests change about their logits before a token is chosen, in one share and in place: penalty, biases, masks."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from workers.engine.plan import Int, Plan
+
+
+def adjusted(plan: Plan) -> NDArray[np.bool_]:
+    """[N] whether the row's logits are changed."""
+    penalized = (plan.repetitions != 1) & (np.diff(plan.seen_starts) > 0)
+    changed: NDArray[np.bool_] = penalized | (np.diff(plan.bias_starts) > 0) | (plan.mask_rows >= 0)
+    return changed
+
+
+def adjust(values: Tensor, plan: Plan, vocab_size: int, share: range) -> None:
+    """Changes values [N, len(share)], the logits of the ids `share`, as the plan says."""
+    _penalize(values, plan, share)
+    _add(values, plan, share)
+    _forbid(values, plan, vocab_size, share)
+
+
+def _penalize(values: Tensor, plan: Plan, share: range) -> None:
+    rows, ids, _ = _cells(plan.seen_ids, plan.seen_starts, share)
+    if len(rows):
+        found = values[rows, ids]
+        by = torch.from_numpy(plan.repetitions[rows]).to(values.device)
+        values[rows, ids] = torch.where(found > 0, found / by, found * by)
+
+
+def _add(values: Tensor, plan: Plan, share: range) -> None:
+    rows, ids, here = _cells(plan.bias_ids, plan.bias_starts, share)
+    if len(rows):
+        values[rows, ids] += torch.from_numpy(plan.bias_values[here]).to(values.device)
+
+
+def _cells(ids: Int, starts: Int, share: range) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """The rows and columns of `ids`, and which of them are in the share: the others are left out."""
+    here = (ids >= share.start) & (ids < share.stop)
+    rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    return rows[here], ids[here].astype(np.int64) - share.start, here
+
+
+def _forbid(values: Tensor, plan: Plan, vocab_size: int, share: range) -> None:
+    masks = plan.masks.reshape(-1, -(-vocab_size // 32))
+    for number, mask in enumerate(masks):
+        bits = np.unpackbits(mask.view(np.uint8), bitorder="little")[share.start : share.stop]
+        forbidden = torch.from_numpy(bits == 0).to(values.device)
+        for row in np.flatnonzero(plan.mask_rows == number):
+            values[row].masked_fill_(forbidden, -torch.inf)

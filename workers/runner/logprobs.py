@@ -1,0 +1,55 @@
+"""One rank's part in log probabilities: of rows that ask for them, the log-sum-exp and the best ids."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workers.engine.plan import Plan
+from workers.runner.adjustments import adjusted
+from workers.runner.logits import Logits
+from workers.runner.sampling import Ids, top
+
+
+class Original:
+    """Logits as they were before adjustments: copies of the rows that are adjusted and ask for log probabilities, no others."""
+
+    def __init__(self, values: Tensor, plan: Plan) -> None:
+        """Before `values` are adjusted."""
+        asked = plan.logprobs >= 0
+        self.kept = np.flatnonzero(asked & adjusted(plan))
+        self.rest = np.flatnonzero(asked & ~adjusted(plan))
+        self.logits = Logits(values[self.kept]) if len(self.kept) else None
+
+    def of(self, rows: Ids, ids: Tensor, values: Tensor) -> Tensor:
+        """The logits [M] of ids [M] in rows [M], by `values` where nothing else is known: where none is asked for."""
+        found = values[rows, ids]
+        if self.logits is not None:
+            kept = np.flatnonzero(np.isin(rows, self.kept))
+            found[kept] = self.logits.values[np.searchsorted(self.kept, rows[kept]), ids[kept]]
+        return found
+
+    def report(self, logits: Logits, most: int, first: int) -> tuple[Ids, Tensor]:
+        """The rows [M] that ask, and [M, 1 + 2 * most] float64: log-sum-exp, the `most` largest logits, their ids.
+
+        `logits` are the adjusted ones, whose ids start at `first`. Where there are fewer than `most` ids, the rest is -inf.
+        """
+        parts = [_report(logits, self.rest, most, first)]
+        if self.logits is not None:
+            parts.append(_report(self.logits, np.arange(len(self.kept)), most, first))
+        return np.concatenate([self.rest, self.kept]), torch.cat(parts)
+
+
+def _report(logits: Logits, rows: Ids, most: int, first: int) -> Tensor:
+    report = np.full((len(rows), 1 + 2 * most), -np.inf)
+    if len(rows):
+        places = torch.from_numpy(rows).to(logits.values.device)
+        report[:, 0] = logits.log_sum_exp(places).cpu().numpy()
+    if len(rows) and most:
+        bounds = logits.bounds(places, torch.full_like(places, most))
+        which, ids, values = (found.cpu().numpy() for found in logits.at_least(places, bounds))
+        starts = np.searchsorted(which, np.arange(len(rows) + 1)).tolist()
+        for row, start, stop in zip(report, starts, starts[1:], strict=False):
+            best = start + top(values[start:stop], most) if stop > start else np.zeros(0, np.int64)
+            row[1 : 1 + len(best)] = values[best]
+            row[1 + most : 1 + most + len(best)] = ids[best] + first
+    return torch.from_numpy(report).to(logits.values.device)
