@@ -11,7 +11,8 @@ from ossia.common.vocabulary import SIZE
 from ossia.v1 import engine_pb2
 from workers.engine.checks import invalid
 from workers.engine.grammar import Grammar
-from workers.grammar import content, headers
+from workers.grammar import content as contents
+from workers.grammar import headers
 from workers.grammar.content import Content
 from workers.grammar.headers import Call
 from workers.grammar.turn import Language, Turn
@@ -26,6 +27,7 @@ class Compiled:
     """A grammar that any number of requests are held to, in any threads."""
 
     language: Language
+    contents: tuple[Content, ...]  # of its bodies
 
     def start(self) -> Grammar:
         """The state before the first token of output."""
@@ -42,17 +44,23 @@ def compile(message: engine_pb2.Grammar, vocab_size: int) -> Compiled:
         raise invalid(
             f"a model with {vocab_size} token ids has no grammars: o200k_harmony has {SIZE}", "NO_GRAMMARS", "grammar"
         )
-    return _compiled(message.SerializeToString(deterministic=True))
+    key = message.SerializeToString(deterministic=True)
+    compiled = _compiled(key)
+    if any(content.spoiled for content in compiled.contents):
+        _compiled.cache_clear()
+        contents.forget()
+        compiled = _compiled(key)
+    return compiled
 
 
-@functools.lru_cache(256)
+@functools.lru_cache(128)
 def _compiled(serialized: bytes) -> Compiled:
     message = engine_pb2.Grammar.FromString(serialized)
     _check(message)
     held = _content(message)
-    if not message.harmony:
-        return Compiled(Language(headers.answered(held)))
-    return Compiled(_turn(message, held, _calls(message.functions)))
+    calls = _calls(message.functions)
+    language = _turn(message, held, calls) if message.harmony else Language(headers.answered(held))
+    return Compiled(language, tuple(each for each in (held, *(call.arguments for call in calls)) if each is not None))
 
 
 def _check(message: engine_pb2.Grammar) -> None:
@@ -73,13 +81,13 @@ def _check(message: engine_pb2.Grammar) -> None:
 def _content(message: engine_pb2.Grammar) -> Content | None:
     match message.WhichOneof("content"):
         case "json_schema":
-            return content.json_schema(message.json_schema, "grammar.json_schema")
+            return contents.json_schema(message.json_schema, "grammar.json_schema")
         case "regex":
-            return content.regex(message.regex, "grammar.regex")
+            return contents.regex(message.regex, "grammar.regex")
         case "choice":
-            return content.choice(message.choice.texts, "grammar.choice.texts")
+            return contents.choice(message.choice.texts, "grammar.choice.texts")
         case "lark":
-            return content.lark(message.lark, "grammar.lark")
+            return contents.lark(message.lark, "grammar.lark")
         case None:
             return None
 
@@ -91,12 +99,16 @@ def _calls(functions: Sequence[engine_pb2.Function]) -> list[Call]:
         name, strict = function.recipient, function.HasField("parameters")
         if name in calls or not _RECIPIENT.fullmatch(name):
             raise invalid(f"{name!r} is no recipient, or one for the second time", "INVALID_GRAMMAR", f"{field}.recipient")
-        calls[name] = Call(name, content.json_schema(function.parameters, f"{field}.parameters") if strict else None)
+        calls[name] = Call(name, contents.json_schema(function.parameters, f"{field}.parameters") if strict else None)
     return list(calls.values())
 
 
 def _turn(message: engine_pb2.Grammar, held: Content | None, calls: list[Call]) -> Language:
-    """A harmony turn. A preamble is for turns that may call and whose answer is free: to callers it is text of the answer."""
+    """A harmony turn.
+
+    A preamble is for turns that may call and whose answer is free: to callers it is text of the answer. Where a call is required,
+    one message of analysis is all: a model that would rather answer could go on with it for ever.
+    """
     required = message.tool_choice == engine_pb2.TOOL_CHOICE_REQUIRED
     if message.tool_choice == engine_pb2.TOOL_CHOICE_NONE:
         calls = []
@@ -106,10 +118,6 @@ def _turn(message: engine_pb2.Grammar, held: Content | None, calls: list[Call]) 
     def opening(analysis: bool) -> headers.Header:
         return headers.headers(analysis, calls, preamble, answer)
 
-    if not message.HasField("reasoning_tokens"):
-        header = opening(analysis=True)
-        return Language(header, again=headers.again(header))
-    limit = message.reasoning_tokens
-    closed = opening(analysis=False)
-    header = opening(analysis=True) if limit else closed
-    return Language(header, headers.again(header), headers.again(closed), limit)
+    limit = message.reasoning_tokens if message.HasField("reasoning_tokens") else None
+    first, closed = opening(analysis=limit != 0), headers.again(opening(analysis=False))
+    return Language(first, closed if required else headers.again(first), closed, limit)

@@ -39,47 +39,61 @@ _JSON = {
     "coerce_one_of": False,
     "lenient": False,
 }
+_LIMITS = LLParserLimits(max_lexer_states=1 << 16, verbose_errors=False)
+"""The library's own, but for the states of a lexer: 1 or 2 kB each, of which its default allows half a gigabyte."""
 _MESSAGE = 300
 """Characters of the library's messages that are passed on."""
+_ECHO = re.compile(r"^ *(?:\d+ \| .*|\^|<non-verbose/>)$", re.MULTILINE)
+"""What the library repeats of the grammar in its messages."""
 _SPECIAL = re.compile(r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])+/|//[^\n]*|#[^\n]*|(<[^<>\s]+>)')
 """Strings, expressions and comments of a Lark grammar, or else (group 1) what names special tokens."""
 
 
 class Content:
-    """A compiled language. One is shared by all requests that ask for it; thread-safe."""
+    """A compiled language. One is shared by all requests that ask for it, in any threads.
+
+    So is what the library has found out about it, its limits of time and memory included: where it has given up once, it always
+    does. `spoiled` says that it has, and that the language is to be compiled anew for those who come later.
+    """
 
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
+        self.spoiled = False
 
     def begin(self) -> "Body":
-        return Body(self._matcher.deep_copy())
+        return Body(self, self._matcher.deep_copy())
 
 
 class Body:
-    """A text of the language, token by token. Used from one thread."""
+    """A text of the language, token by token. Used from one thread.
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    Where the library gives up on it, which it tells of a mask or of a token, nothing may come next, even after a rollback.
+    """
+
+    def __init__(self, content: Content, matcher: LLMatcher) -> None:
+        self._content = content
         self._matcher = matcher
         self.length = 0  # tokens
 
     def mask(self, end: int) -> Mask:
-        """The text's next tokens, and `end` where it may end here. Nothing where the library gives up on it."""
+        """The text's next tokens, and `end` where it may end here."""
         if self._matcher.is_stopped():
-            return masks.only(end) if self.complete else masks.only()
+            return masks.only(end) if self.complete else self._given_up()
         mask = np.empty(WORDS, np.uint32)
         self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
-        # The library reports an end where it finds nothing to go on with, too.
-        ends = mask[END_OF_CONTENT >> 5] >> np.uint32(END_OF_CONTENT & 31) & 1 and self.complete
+        if self._matcher.is_error():  # which the library makes an end of
+            return self._given_up()
+        ends = mask[END_OF_CONTENT >> 5] >> np.uint32(END_OF_CONTENT & 31) & 1
         return masks.ended(mask, (end,) if ends else ())
 
     @property
     def complete(self) -> bool:
         """Whether the text may end here."""
-        return self._matcher.is_accepting() and not self._matcher.is_error()
+        return self._matcher.is_accepting()
 
     def accept(self, token: int) -> bool:
-        """Goes on by the token; False, after which nothing can be asked of the body any more, where the text cannot."""
-        accepted = token < FIRST_SPECIAL and self._matcher.consume_token(token)
+        """Goes on by the token; False where the text cannot."""
+        accepted = token < FIRST_SPECIAL and (self._matcher.try_consume_tokens([token]) == 1 or self._matcher.is_error())
         self.length += accepted
         return accepted
 
@@ -87,7 +101,7 @@ class Body:
         """Takes back all but the first `length` tokens."""
         if length < self.length:
             taken = self._matcher.rollback(self.length - length)
-            assert taken, f"a body cannot be rolled back: {self._matcher.get_error()}"
+            assert taken or self._matcher.is_error(), "tokens that were accepted can be taken back"
             self.length = length
 
     def forced(self, end: int) -> int | None:
@@ -95,6 +109,16 @@ class Body:
         if self._matcher.is_stopped():
             return end if self.complete else None
         return next(iter(self._matcher.compute_ff_tokens()), None)
+
+    @property
+    def error(self) -> str:
+        """Why the library has given up."""
+        error = self._matcher.get_error()
+        return "nothing satisfies it" if error.startswith("NoExtension") else error
+
+    def _given_up(self) -> Mask:
+        self._content.spoiled = True
+        return masks.only()
 
 
 def json_schema(text: str, field: str) -> Content:
@@ -181,24 +205,30 @@ def _compile(grammar: str, field: str) -> Content:
     compiled = _compiled(grammar)
     if isinstance(compiled, Content):
         return compiled
-    line = " ".join(compiled.split())
-    message = line if len(line) <= _MESSAGE else f"{line[:_MESSAGE]}..."
+    message = " ".join(_ECHO.sub("", compiled).split())
+    if len(message) > _MESSAGE:
+        message = f"{message[:_MESSAGE]}..."
     raise invalid(f"the grammar cannot be enforced: {message}", "UNSUPPORTED_GRAMMAR", field)
 
 
-@functools.lru_cache(256)
+@functools.lru_cache(128)
 def _compiled(grammar: str) -> Content | str:
     """The content, or what is wrong with the grammar."""
     matchers: list[LLMatcher] = []
-    tokenizer, limits = masks.tokenizer(), LLParserLimits(verbose_errors=False)
-    thread = _deep(lambda: matchers.append(LLMatcher(tokenizer, grammar, log_level=0, limits=limits)))
-    thread.join()
+    tokenizer = masks.tokenizer()
+    _deep(lambda: matchers.append(LLMatcher(tokenizer, grammar, log_level=0, limits=_LIMITS))).join()
     matcher = matchers[0]
     if matcher.is_error():
         return matcher.get_error()
     content = Content(matcher)
+    first = content.begin()
     # The first mask takes longest: here it holds up nobody.
-    return content if content.begin().mask(END_OF_CONTENT).any() else "nothing satisfies it"
+    return content if first.mask(END_OF_CONTENT).any() else first.error
+
+
+def forget() -> None:
+    """Compiles all anew that is asked for."""
+    _compiled.cache_clear()
 
 
 def _deep(function: Callable[[], None]) -> threading.Thread:

@@ -17,7 +17,7 @@ class Language:
 
     start: Place
     again: Place = OVER  # behind a message that ends with <|end|>
-    answer: Place = OVER  # there, once the tokens of analysis are used up
+    closed: Place = OVER  # there, once the tokens of analysis are used up
     reasoning_tokens: int | None = None  # most tokens of analysis
 
 
@@ -101,7 +101,7 @@ class Turn:
         if end != END:
             return OVER
         limit = self._language.reasoning_tokens
-        return self._language.again if limit is None or reasoning < limit else self._language.answer
+        return self._language.again if limit is None or reasoning < limit else self._language.closed
 
     def _only(self) -> int | None:
         place, reasoning, _ = self._steps[-1]

@@ -7,8 +7,9 @@ import time
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from llguidance import LLParserLimits
 
 from ossia.common.vocabulary import FIRST_SPECIAL, RETURN, SIZE, encode
 from ossia.v1 import engine_pb2
@@ -16,6 +17,7 @@ from tests.router.harmony.streams import RELAXED
 from tests.workers.grammar.walks import follow, ids, refuses, start, text, walk
 from workers import grammar
 from workers.engine.errors import Cause, Refusal
+from workers.grammar import content
 
 SEEDS = st.integers(0, 2**32)
 
@@ -93,7 +95,55 @@ def test_all_that_is_drawn_satisfies_the_schema(value: object, seed: int) -> Non
     jsonschema.validate(json.loads(text(tokens)), value)  # type: ignore[arg-type]
 
 
-@RELAXED
+names = st.sampled_from(["id", "user_name", "maxResults", "$type", "two words", "größe", 'quo"te', ""])
+leaves = st.one_of(
+    st.fixed_dictionaries({"type": st.just("string"), "maxLength": st.integers(0, 6)}),
+    st.integers(-1000, 1000).map(lambda least: {"type": "integer", "minimum": least, "maximum": least + 120}),
+    st.lists(st.text(max_size=5) | st.integers() | st.none() | st.booleans(), min_size=1, max_size=4).map(
+        lambda values: {"enum": values}
+    ),
+    st.sampled_from(
+        [{"type": "boolean"}, {"type": "null"}, {"type": ["null", "boolean"]}, {"type": "string", "pattern": "^[a-f]{2,3}$"}]
+    ),
+)
+
+
+def arrays(items: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.fixed_dictionaries(
+        {"type": st.just("array"), "items": items, "maxItems": st.integers(1, 3)}, optional={"minItems": st.integers(0, 1)}
+    )
+
+
+def objects(values: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    properties = st.dictionaries(names, values, max_size=3)
+    return properties.flatmap(
+        lambda each: st.lists(st.sampled_from([*each] or [""]), unique=True, max_size=len(each)).map(
+            lambda required: {"type": "object", "properties": each, "required": required, "additionalProperties": False}
+        )
+    )
+
+
+def unions(options: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.lists(options, min_size=1, max_size=3).map(lambda each: {"anyOf": each})
+
+
+schemas = st.recursive(leaves, lambda inner: arrays(inner) | objects(inner) | unions(inner), max_leaves=6)
+
+
+@settings(RELAXED, max_examples=60)
+@given(schemas, SEEDS)
+def test_all_that_is_drawn_satisfies_any_schema(value: object, seed: int) -> None:
+    """And the same value, cut as the model cuts it and spaced as it spaces it, is allowed."""
+    message = schema(value)
+    *tokens, last = walk(start(message), random.Random(seed))
+    assert last == RETURN
+    drawn = json.loads(text(tokens))
+    jsonschema.validate(drawn, value)  # type: ignore[arg-type]
+    for separators in ((",", ":"), (", ", ": ")):
+        follow(start(message), [*encode(json.dumps(drawn, separators=separators, ensure_ascii=False)), RETURN])
+
+
+@settings(RELAXED, max_examples=30)
 @given(st.sampled_from(UNBOUNDED), SEEDS)
 def test_schemas_without_bounds_allow_something_always(value: object, seed: int) -> None:
     state = start(schema(value))
@@ -255,6 +305,30 @@ def test_long_texts_without_a_choice_hold_up_nobody(message: engine_pb2.Grammar)
 )
 def test_what_is_too_large_is_refused(message: engine_pb2.Grammar) -> None:
     assert refusal(message).reason == "GRAMMAR_TOO_LARGE"
+
+
+STATES = """
+start: "s" PLAIN | "x" MANY
+PLAIN: /[ab]*c/
+MANY: /(?s:.*)[ab](?s:.){14}z/
+"""
+
+
+def test_where_the_library_gives_up_nothing_may_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its limits are shared by all requests with the grammar, so that it is compiled anew for later ones."""
+    monkeypatch.setattr(content, "_LIMITS", LLParserLimits(max_lexer_states=2000, verbose_errors=False))
+    message = engine_pb2.Grammar(lark=STATES)
+    compiled = grammar.compile(message, SIZE)
+    state = compiled.start()
+    state.accept(encode("x")[0])
+    walk(state, random.Random(0), limit=1000, ending=0)
+    assert not ids(state.mask())
+    state.accept(encode("a")[0])  # as drafts are, whose masks come later
+    state.rollback(2)
+    assert not ids(state.mask()) and not state.forced(3)
+    later = grammar.compile(message, SIZE)
+    assert later is not compiled
+    follow(later.start(), [*encode("sabc"), RETURN])
 
 
 def chain(link: object) -> str:

@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ossia.common import vocabulary
@@ -146,8 +146,8 @@ def test_nothing_can_be_called_without_functions_or_with_tool_choice_none() -> N
 
 def test_a_required_call_follows_the_analysis() -> None:
     message = harmony(functions=[WEATHER], tool_choice=REQUIRED)
-    for spelled in ("<|channel|>final", "<|channel|>commentary<|message|>"):
-        assert refuses(start(message), tokens(spelled))
+    for spelled in ("<|channel|>final", "<|channel|>commentary<|message|>", "<|channel|>analysis"):
+        assert refuses(start(message), tokens(spelled)) or "analysis" in spelled
         assert refuses(start(message), tokens(f"<|channel|>analysis<|message|>a<|end|><|start|>assistant{spelled}"))
     state = start(message)
     follow(state, tokens("<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>commentary"))
@@ -241,7 +241,7 @@ def test_what_is_forced_is_all_that_is_allowed(message: engine_pb2.Grammar, seed
             break
 
 
-@RELAXED
+@settings(RELAXED, max_examples=30)
 @given(grammars(), SEEDS)
 def test_only_ids_of_the_vocabulary_are_allowed(message: engine_pb2.Grammar, seed: int) -> None:
     source, state = random.Random(seed), start(message)
