@@ -17,23 +17,23 @@ def adjusted(plan: Plan) -> NDArray[np.bool_]:
 
 def adjust(values: Tensor, plan: Plan, vocab_size: int, share: range) -> None:
     """Changes values [N, len(share)], the logits of the ids `share`, as the plan says."""
-    _penalize(values, plan, share)
-    _add(values, plan, share)
-    _forbid(values, plan, vocab_size, share)
+    if len(plan.seen_ids):
+        _penalize(values, plan, share)
+    if len(plan.bias_ids):
+        _add(values, plan, share)
+    if len(plan.masks):
+        _forbid(values, plan, vocab_size, share)
 
 
 def _penalize(values: Tensor, plan: Plan, share: range) -> None:
     rows, ids, _ = _cells(plan.seen_ids, plan.seen_starts, share)
-    if len(rows):
-        found = values[rows, ids]
-        by = torch.from_numpy(plan.repetitions[rows]).to(values.device)
-        values[rows, ids] = torch.where(found > 0, found / by, found * by)
+    found, by = values[rows, ids], torch.from_numpy(plan.repetitions[rows]).to(values.device)
+    values[rows, ids] = torch.where(found > 0, found / by, found * by)
 
 
 def _add(values: Tensor, plan: Plan, share: range) -> None:
     rows, ids, here = _cells(plan.bias_ids, plan.bias_starts, share)
-    if len(rows):
-        values[rows, ids] += torch.from_numpy(plan.bias_values[here]).to(values.device)
+    values[rows, ids] += torch.from_numpy(plan.bias_values[here]).to(values.device)
 
 
 def _cells(ids: Int, starts: Int, share: range) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
@@ -44,9 +44,11 @@ def _cells(ids: Int, starts: Int, share: range) -> tuple[NDArray[np.int64], NDAr
 
 
 def _forbid(values: Tensor, plan: Plan, vocab_size: int, share: range) -> None:
-    masks = plan.masks.reshape(-1, -(-vocab_size // 32))
-    for number, mask in enumerate(masks):
-        bits = np.unpackbits(mask.view(np.uint8), bitorder="little")[share.start : share.stop]
-        forbidden = torch.from_numpy(bits == 0).to(values.device)
+    """Takes the lesser of each value and its limit: filling in takes four times as long where a mask has no pattern."""
+    bits = np.arange(256)[:, None] >> np.arange(8) & 1
+    limits_of_byte = np.where(bits, np.inf, -np.inf).astype(np.float32)
+    for number, mask in enumerate(plan.masks.reshape(-1, -(-vocab_size // 32))):
+        limits = limits_of_byte[mask.view(np.uint8)].ravel()[share.start : share.stop]
+        limit = torch.from_numpy(limits).to(values.device)
         for row in np.flatnonzero(plan.mask_rows == number):
-            values[row].masked_fill_(forbidden, -torch.inf)
+            torch.minimum(values[row], limit, out=values[row])

@@ -6,10 +6,11 @@ Ids are of the share: from 0. Each row's results depend on that row alone, to th
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 128  # ids
-SCRATCH = 1 << 22  # bytes of weights, or of gathered blocks, at a time: they stay in a CPU's cache
+SCRATCH = 1 << 20  # bytes of weights, or of gathered blocks, at a time, so that they stay in a CPU's cache
 LOWEST = torch.finfo(torch.float32).min
 
 
@@ -18,21 +19,25 @@ class Logits:
 
     def __init__(self, values: Tensor) -> None:
         self.values = values
-        self.peaks = _blocks(values, lambda block: block.amax(-1))
-        self.anchors = self.peaks.amax(1).clamp_(min=LOWEST)  # what weights are relative to: -inf less -inf would be no number
+        whole, rest = divmod(values.shape[1], BLOCK)
+        self.blocks = values[:, : whole * BLOCK].view(len(values), whole, BLOCK)
+        self.rest = F.pad(values[:, whole * BLOCK :], (0, BLOCK - rest), value=-torch.inf) if rest else None
+        self.peaks = _by_block(values, lambda block: block.amax(-1))
+        self.tops = self.peaks.amax(1)
+        self.anchors = self.tops.clamp(min=LOWEST)  # what weights are relative to: -inf less -inf would be no number
 
     def best(self) -> tuple[Tensor, Tensor]:
         """The largest value of each row and its id, ties to the lowest: [N] each. NaN is larger than all."""
         every = torch.arange(len(self.values), device=self.values.device)
         block = self.peaks.argmax(1)  # of equal ones the first
         inside = self._inside(every, block).argmax(1)
-        return self.peaks.amax(1), block * BLOCK + inside
+        return self.tops, block * BLOCK + inside
 
     def sums(self, rows: Tensor, temperatures: Tensor) -> Tensor:
         """Running sums over the blocks of exp((value - anchor) / temperature): [M, blocks] float64, of rows [M]."""
         step = max(1, SCRATCH // (4 * self.values.shape[1]))
         parts = [
-            _blocks(self._weigh(self.values[some], some, heat), lambda block: block.sum(-1))
+            _by_block(self._weigh(self.values[some], some, heat), lambda block: block.sum(-1))
             for some, heat in zip(torch.split(rows, step), torch.split(temperatures, step), strict=True)
         ]
         return torch.cat(parts).double().cumsum(1)
@@ -75,12 +80,14 @@ class Logits:
 
     def _inside(self, rows: Tensor, blocks: Tensor) -> Tensor:
         """The values [K, BLOCK] of one block in each of K rows; -inf beyond the last id."""
-        ids = blocks[:, None] * BLOCK + torch.arange(BLOCK, device=blocks.device)
-        last = self.values.shape[1] - 1
-        return self.values[rows[:, None], ids.clamp(max=last)].masked_fill_(ids > last, -torch.inf)
+        if self.rest is None:
+            return self.blocks[rows, blocks]
+        found, whole = self.rest[rows], blocks < self.blocks.shape[1]
+        found[whole] = self.blocks[rows[whole], blocks[whole]]
+        return found
 
 
-def _blocks(values: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
+def _by_block(values: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
     """values [M, n] reduced over each block: [M, blocks], the last of which may be shorter."""
     whole, rest = divmod(values.shape[1], BLOCK)
     parts = reduce(values[:, : whole * BLOCK].view(len(values), whole, BLOCK))

@@ -2,10 +2,9 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from workers.engine.plan import Plan
-from workers.runner.adjustments import adjusted
 from workers.runner.logits import Logits
 from workers.runner.sampling import Ids, top
 
@@ -13,19 +12,17 @@ from workers.runner.sampling import Ids, top
 class Original:
     """Logits as they were before adjustments: copies of the rows that are adjusted and ask for log probabilities, no others."""
 
-    def __init__(self, values: Tensor, plan: Plan) -> None:
-        """Before `values` are adjusted."""
-        asked = plan.logprobs >= 0
-        self.kept = np.flatnonzero(asked & adjusted(plan))
-        self.rest = np.flatnonzero(asked & ~adjusted(plan))
+    def __init__(self, values: Tensor, asked: NDArray[np.bool_], changed: NDArray[np.bool_]) -> None:
+        """`values` before they are adjusted, and which rows ask for log probabilities and which are adjusted: [N] each."""
+        self.kept, self.rest = np.flatnonzero(asked & changed), np.flatnonzero(asked & ~changed)
         self.logits = Logits(values[self.kept]) if len(self.kept) else None
 
     def of(self, rows: Ids, ids: Tensor, values: Tensor) -> Tensor:
-        """The logits [M] of ids [M] in rows [M], by `values` where nothing else is known: where none is asked for."""
-        found = values[rows, ids]
-        if self.logits is not None:
-            kept = np.flatnonzero(np.isin(rows, self.kept))
-            found[kept] = self.logits.values[np.searchsorted(self.kept, rows[kept]), ids[kept]]
+        """The logits [M] of ids [M] in rows [M], whose adjusted ones are `values`: also the answer where none is asked for."""
+        if self.logits is None:
+            return values
+        kept, found = np.flatnonzero(np.isin(rows, self.kept)), values.clone()
+        found[kept] = self.logits.values[np.searchsorted(self.kept, rows[kept]), ids[kept]]
         return found
 
     def report(self, logits: Logits, most: int, first: int) -> tuple[Ids, Tensor]:

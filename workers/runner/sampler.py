@@ -21,7 +21,7 @@ from workers.runner.collective import Collective
 from workers.runner.draws import Draws
 from workers.runner.logits import LOWEST, Logits
 from workers.runner.logprobs import Original
-from workers.runner.sampling import Floats, Ids, Settings, Wide, choose, reach, uniforms
+from workers.runner.sampling import Floats, Ids, Settings, Wide, choose, uniforms
 
 NOT_FINITE, NOTHING_ALLOWED = -1, -2  # in place of a token
 FIXED = 6  # columns of a summary, before the best logits and their ids
@@ -36,13 +36,14 @@ class Sampler:
 
     def __call__(self, values: Tensor, plan: Plan) -> Sampled | None:
         """values [N, rank's vocabulary] float32, which are overwritten; the tokens on the leader, None elsewhere."""
-        original = Original(values, plan)
+        changed = adjusted(plan)
+        original = Original(values, plan.logprobs >= 0, changed)
         adjust(values, plan, self.vocab_size, self.share)
         logits = Logits(values)
         draws = Draws(logits, plan, self.vocab_size) if Draws.any(plan) else None
         summary = self._summary(logits, original, draws, plan)
         summaries = torch.stack(self.collective.exchange(summary)).cpu().numpy()  # [ranks, N, columns]
-        tokens, chosen = _largest(summaries, plan)
+        tokens, chosen = _largest(summaries, changed)
         if draws is not None:
             self._draw(draws, original, summaries, tokens, chosen)
         return _sampled(plan, tokens, chosen, summaries) if self.collective.rank == 0 else None
@@ -53,7 +54,7 @@ class Sampler:
         values, ids = _aimed(logits, plan, self.share)
         summary = torch.zeros(len(every), FIXED + 2 * most, dtype=torch.float64, device=values.device)
         summary[:, TOP], summary[:, ID] = values, ids + self.share.start
-        summary[:, ORIGINAL] = original.of(every, ids, logits.values)
+        summary[:, ORIGINAL] = original.of(every, ids, values)
         if draws is not None:
             summary[:, TOTAL], summary[:, CANDIDATES] = draws.totals(), draws.counts()
         rows, report = original.report(logits, most, self.share.start)
@@ -70,8 +71,9 @@ class Sampler:
         owned = owners[plain] == np.arange(self.collective.ranks)[:, None]
         counts = np.concatenate([owned, summaries[:, draws.filtered, CANDIDATES]], 1).astype(np.int64)
         rows, ids, values = draws.entries(mine, targets[self.collective.rank, mine])
-        entries = torch.stack([ids + self.share.start, _bits(values), _bits(original.of(rows, ids, draws.logits.values))])
-        messages = self.collective.gather(F.pad(entries.int(), (0, max(1, counts.sum(1).max()) - len(rows))))
+        named = (ids + self.share.start).int()
+        entries = torch.stack([named, values.view(torch.int32), original.of(rows, ids, values).view(torch.int32)])
+        messages = self.collective.gather(F.pad(entries, (0, max(1, counts.sum(1).max()) - len(rows))))
         if messages is None:
             return
         found = _by_row([message.cpu().numpy() for message in messages], counts)
@@ -93,17 +95,13 @@ def _aimed(logits: Logits, plan: Plan, share: range) -> tuple[Tensor, Tensor]:
     return values, ids
 
 
-def _bits(values: Tensor) -> Tensor:
-    return values.view(torch.int32)
-
-
-def _largest(summaries: Wide, plan: Plan) -> tuple[Ids, Wide]:
+def _largest(summaries: Wide, changed: NDArray[np.bool_]) -> tuple[Ids, Wide]:
     """The tokens [N] that have the largest logits, or what stands in their place, and their original logits [N]."""
     tops = summaries[:, :, TOP]
     winner, top = tops.argmax(0), tops.max(0)  # of equal ones the lowest rank, so the lowest id
     every = np.arange(len(winner))
     tokens = np.where(np.isfinite(top), summaries[winner, every, ID], NOT_FINITE).astype(np.int64)
-    tokens[(top == -np.inf) & adjusted(plan)] = NOTHING_ALLOWED
+    tokens[(top == -np.inf) & changed] = NOTHING_ALLOWED
     return tokens, summaries[winner, every, ORIGINAL]
 
 
@@ -118,7 +116,8 @@ def _divide(summaries: Wide, plan: Plan, part: Wide) -> tuple[Wide, Ids, Wide]:
         scales = np.exp((anchors - anchors.max(0)) / plan.temperatures.astype(np.float64))
         parts = summaries[:, :, TOTAL] * scales
         sums = parts.cumsum(0)
-        return sums[-1], reach(sums, part), (part * sums[-1] - (sums - parts)) / scales
+        owners = np.minimum(np.sum(sums <= part * sums[-1], 0), np.sum(sums < sums[-1], 0))  # as `reach` does
+        return sums[-1], owners, (part * sums[-1] - (sums - parts)) / scales
 
 
 def _by_row(messages: list[NDArray[np.int32]], counts: Ids) -> Iterator[tuple[Int, Floats, Floats]]:

@@ -53,20 +53,17 @@ def head(values: NDArray[np.floating], masses: Wide, target: float) -> Ids:
     No more than `FEW` values are ever sorted: of more, bins between the smallest and the largest show where the last one is.
     """
     kept = np.zeros(len(values), bool)
-    inside = np.arange(len(values))
-    while len(inside) > FEW:
-        found = values[inside].astype(np.float64)
-        low, high = found.min(), found.max()
-        if low == high:
-            break
+    places, found = np.arange(len(values)), values.astype(np.float64)
+    while len(found) > FEW and (low := found.min()) < (high := found.max()):
         bins = np.minimum((high - found) / (high - low) * BINS, BINS - 1).astype(np.int64)
-        reached = np.cumsum(np.bincount(bins, masses[inside], BINS))
+        reached = np.cumsum(np.bincount(bins, masses, BINS))
         last = min(int(np.searchsorted(reached, target)), BINS - 1)
-        kept[inside[bins < last]] = True
+        kept[places[bins < last]] = True
         target -= reached[last - 1] if last else 0.0
-        inside = inside[bins == last]
-    ranked = inside[np.argsort(-values[inside], kind="stable")] if len(inside) <= FEW else inside
-    kept[ranked[: int(np.searchsorted(np.cumsum(masses[ranked]), target)) + 1]] = True
+        inside = bins == last
+        places, found, masses = places[inside], found[inside], masses[inside]
+    ranked = np.argsort(-found, kind="stable") if len(found) <= FEW else np.arange(len(found))  # the rest is equal
+    kept[places[ranked[: int(np.searchsorted(np.cumsum(masses[ranked]), target)) + 1]]] = True
     return np.flatnonzero(kept)
 
 
@@ -88,8 +85,8 @@ def choose(values: Floats, settings: Settings, uniform: float, total: float) -> 
     return int(kept[reach(np.cumsum(weights[kept]), uniform)])
 
 
-def reach(sums: Wide, part: NDArray[np.float64] | float) -> Any:
-    """The first index at which more than `part` of the last of these running sums [n] or [n, M] is reached."""
-    beyond = np.sum(sums <= part * sums[-1], axis=0)
+def reach(sums: Wide, part: float) -> int:
+    """The first index at which more than `part` of the last of these running sums is reached."""
+    beyond = np.searchsorted(sums, part * sums[-1], side="right")
     # Where rounding carries it past the last weight that is not 0, that one is meant.
-    return np.minimum(beyond, np.sum(sums < sums[-1], axis=0))
+    return int(min(beyond, np.searchsorted(sums, sums[-1])))
