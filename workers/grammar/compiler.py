@@ -106,8 +106,8 @@ def _calls(functions: Sequence[engine_pb2.Function]) -> list[Call]:
 def _turn(message: engine_pb2.Grammar, held: Content | None, calls: list[Call]) -> Language:
     """A harmony turn.
 
-    A preamble is for turns that may call and whose answer is free: to callers it is text of the answer. Where a call is required,
-    one message of analysis is all: a model that would rather answer could go on with it for ever.
+    A preamble is for turns that may call and whose answer is free: to callers it is text of the answer. Before a required call
+    there is one message of analysis: a model that would rather answer could go on with it for ever.
     """
     required = message.tool_choice == engine_pb2.TOOL_CHOICE_REQUIRED
     if message.tool_choice == engine_pb2.TOOL_CHOICE_NONE:
