@@ -25,7 +25,8 @@ from workers.runner.spec import RunnerSpec
 MIB = 1 << 20
 SLACK = 1.25
 CONFIG = ModelConfig(8, 32, hidden_size=512, intermediate_size=512, num_attention_heads=16)
-CONTEXT = 128  # tokens of cache: what is measured is the weights
+CONTEXT = 128  # tokens: what is measured is the weights
+CACHE = 512  # tokens of cache
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def main() -> None:
 def measure(path: Path, layout: Layout, dtype: str) -> list[dict[str, object]]:
     """One row a rank."""
     contents = scan(path)
-    kv_memory = CONTEXT * kv_token_bytes(contents.config, layout, dtype)
+    kv_memory = CACHE * kv_token_bytes(contents.config, layout, dtype)
     spec = RunnerSpec(str(path), layout, dtype, kv_memory=kv_memory, max_context=CONTEXT)
     empty, *peaks = _peaks(spec)
     rows: list[dict[str, object]] = []

@@ -6,13 +6,6 @@ from torch import Tensor
 from workers.model.layout import Shard
 
 
-def block_bytes(shard: Shard, block_size: int, dtype: torch.dtype) -> tuple[int, int]:
-    """Bytes on one rank of a full block, keys and values of all full layers, and of a sliding one, those of the others."""
-    layer = 2 * block_size * len(shard.kv_heads) * shard.config.head_dim * dtype.itemsize
-    sliding = sum(map(shard.config.is_sliding, range(shard.config.num_hidden_layers)))
-    return (shard.config.num_hidden_layers - sliding) * layer, sliding * layer
-
-
 class Cache:
     """Keys and values of each layer, [kv_heads, blocks of the layer's group, block_size, head_dim].
 

@@ -79,3 +79,9 @@ class Shard:
             return range(self.config.intermediate_size)
         blocks = share(self.config.intermediate_size // MX_BLOCK, self.layout.ranks, self.rank)
         return range(blocks.start * MX_BLOCK, blocks.stop * MX_BLOCK)
+
+    def block_bytes(self, block_size: int, item_bytes: int) -> tuple[int, int]:
+        """Bytes of a block of the KV cache in the full group, keys and values of all full layers, and in the sliding group."""
+        layer = 2 * block_size * len(self.kv_heads) * self.config.head_dim * item_bytes
+        sliding = sum(map(self.config.is_sliding, range(self.config.num_hidden_layers)))
+        return (self.config.num_hidden_layers - sliding) * layer, sliding * layer

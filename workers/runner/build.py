@@ -10,7 +10,7 @@ from workers import rendezvous
 from workers.checkpoint import open_checkpoint
 from workers.engine.capacity import split
 from workers.kernels.table import ATTENTION, EXPERTS, LINEAR, choose
-from workers.model.cache import Cache, block_bytes
+from workers.model.cache import Cache
 from workers.model.layout import Shard, refusal
 from workers.model.model import Model
 from workers.model.weights import Source
@@ -73,7 +73,7 @@ def _cache_blocks(shard: Shard, spec: RunnerSpec, dtype: torch.dtype) -> tuple[i
 
     Raises UserError where one request of `max_context` tokens would not fit.
     """
-    sizes = block_bytes(shard, spec.block_size, dtype)
+    sizes = shard.block_bytes(spec.block_size, dtype.itemsize)
     window, context = shard.config.sliding_window, min(spec.max_context, shard.config.max_position_embeddings)
     try:
         return split(spec.kv_memory, *sizes, spec.block_size, window, spec.max_sequences, spec.token_budget, context)

@@ -101,7 +101,7 @@ class Group:
         return parts
 
     def beat(self) -> None:
-        int(self.reduce(torch.zeros((), device=self.device)))  # waits for the device as well
+        int(self.reduce(torch.zeros(1, device=self.device)))  # waits for the device as well
 
     def send(self, plan: NDArray[np.uint8]) -> None:
         first = np.zeros(FIRST, np.uint8)

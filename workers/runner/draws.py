@@ -1,7 +1,7 @@
 """One rank's part in drawing tokens: the sums that say which rank's share a token falls into, and the candidates it sends.
 
 A row without top-k, top-p and min-p has no candidates: the running sums of the ranks, one after another, are those of the whole
-vocabulary, so the rank in whose part the row's uniform falls finds the token. Of other rows each rank sends what may be kept:
+vocabulary, so the rank in whose part the row's uniform falls has the token. Of other rows each rank sends what may be kept:
 what is below its bound is certainly not among the k largest, or not in the nucleus, or too unlikely.
 """
 

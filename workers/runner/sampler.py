@@ -67,19 +67,23 @@ class Sampler:
         part = uniforms(plan.seeds, plan.output_positions)
         totals, owners, targets = _divide(summaries, plan, part)
         plain = draws.plain[tokens[draws.plain] >= 0]
-        mine = plain[owners[plain] == self.collective.rank]
-        owned = owners[plain] == np.arange(self.collective.ranks)[:, None]
-        counts = np.concatenate([owned, summaries[:, draws.filtered, CANDIDATES]], 1).astype(np.int64)
-        rows, ids, values = draws.entries(mine, targets[self.collective.rank, mine])
+        # Every rank names an id of every plain row and the leader picks: were the others to know whose turn it is, they would
+        # have to agree on the last bit of a sum.
+        counts = summaries[:, draws.filtered, CANDIDATES].astype(np.int64)
+        rows, ids, values = draws.entries(plain, targets[self.collective.rank, plain])
         named = (ids + self.share.start).int()
         entries = torch.stack([named, values.view(torch.int32), original.of(rows, ids, values).view(torch.int32)])
-        messages = self.collective.gather(F.pad(entries, (0, max(1, counts.sum(1).max()) - len(rows))))
-        if messages is None:
+        width = max(1, len(plain) + counts.sum(1).max())
+        parts = self.collective.gather(F.pad(entries, (0, width - len(rows))))
+        if parts is None:
             return
-        found = _by_row([message.cpu().numpy() for message in messages], counts)
-        for row, (names, logits, before) in zip([*plain, *draws.filtered], found, strict=True):
+        messages = torch.stack(parts).cpu().numpy()  # [ranks, 3, width]
+        won = messages[owners[plain], :, np.arange(len(plain))]
+        tokens[plain], chosen[plain] = won[:, 0], won[:, 2].view(np.float32)
+        found = _by_row(messages[:, :, len(plain) :], counts)
+        for row, (names, logits, before) in zip(draws.filtered, found, strict=True):
             if tokens[row] >= 0:
-                at = choose(logits, Settings.of(plan, row), part[row], totals[row]) if len(logits) > 1 else 0
+                at = choose(logits, Settings.of(plan, row), part[row], totals[row])
                 tokens[row], chosen[row] = names[at], before[at]
 
 
@@ -120,8 +124,8 @@ def _divide(summaries: Wide, plan: Plan, part: Wide) -> tuple[Wide, Ids, Wide]:
         return sums[-1], owners, (part * sums[-1] - (sums - parts)) / scales
 
 
-def _by_row(messages: list[NDArray[np.int32]], counts: Ids) -> Iterator[tuple[Int, Floats, Floats]]:
-    """Ids, logits and original logits of each row's candidates, in the order of ids, from the ranks' messages [3, entries]."""
+def _by_row(messages: NDArray[np.int32], counts: Ids) -> Iterator[tuple[Int, Floats, Floats]]:
+    """Ids, logits and original logits of each row's candidates in the order of ids, from messages [ranks, 3, entries]."""
     for ends, column in zip(counts.cumsum(1).T.tolist(), counts.T.tolist(), strict=True):
         pieces = [message[:, end - count : end] for message, end, count in zip(messages, ends, column, strict=True)]
         ids, logits, original = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, 1)

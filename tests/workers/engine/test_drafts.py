@@ -105,13 +105,13 @@ def test_drafts_preempt_nobody_and_hold_no_block_longer_than_a_step() -> None:
     plain, drafting = (Harness(limits(kv_blocks=12, draft_sequences=count), memory=1) for count in (0, 4))
     for harness in (plain, drafting):
         for rid in range(2):
-            harness.submit(rid, [9 + rid] * 5, Sampling(temperature=0.0, max_tokens=16, logit_bias=NARROW))
+            harness.submit(rid, [9 + rid] * 5, Sampling(max_tokens=16, seed=rid, logit_bias=NARROW))
         while harness.scheduler.busy:
             harness.step()
             for request in harness.requests:
                 assert len(request.blocks) <= harness.limits.geometry.blocks(request.length)
     assert drafting.scheduler.preemptions == plain.scheduler.preemptions == 0
-    assert drafting.requests[0].drafted > 0
+    assert any(request.drafted > request.accepted for request in drafting.requests)
 
 
 def test_a_stop_among_the_drafts_ends_the_request_where_it_would_have() -> None:

@@ -23,14 +23,14 @@ samplings = st.builds(
     presence_penalty=st.sampled_from([0.0, 0.0, 1.5]),
     frequency_penalty=st.sampled_from([0.0, 0.0, 0.75]),
     repetition_penalty=st.sampled_from([1.0, 1.0, 1.5]),
-    logit_bias=st.sampled_from([(), (), ((STOP, 2.0), (9, 8.0))]),
+    logit_bias=st.sampled_from([(), ((STOP, 2.0), (9, 8.0)), tuple((token, 50.0) for token in (20, 21, 22))]),
     prompt_logprobs=st.sampled_from([-1, -1, -1, 2]),
 ).map(lambda sampling: replace(sampling, min_tokens=min(sampling.min_tokens, sampling.max_tokens or 0)))
 
 
 class SchedulerMachine(RuleBasedStateMachine):
     @initialize(
-        kv_blocks=st.integers(12, 20),
+        kv_blocks=st.integers(13, 20),
         sliding_blocks=st.integers(3, 14),
         draft_sequences=st.sampled_from([0, 3]),
         memory=st.sampled_from([None, 1, 2]),

@@ -124,6 +124,17 @@ def test_windows_are_kept_before_messages_that_the_output_begins() -> None:
     assert second.cached == whole(turn)
 
 
+def test_a_window_that_was_found_stays_as_it_was_found() -> None:
+    harness = roomy()
+    output = generate([9] * 20, 6, stops=())
+    harness.submit(0, [9] * 20, FEW)
+    harness.run()
+    for rid in (1, 2):  # what the first stopped behind is no place of theirs
+        request = harness.submit(rid, [*[9] * 20, *output, *range(30 + rid, 45 + rid)], FEW)
+        harness.run()
+        assert request.cached == whole(25)
+
+
 def test_other_windows_are_given_up_and_the_sliding_group_stays_small() -> None:
     harness = Harness(limits(kv_blocks=64, sliding_blocks=64, token_budget=4, max_context=200, max_sequences=1))
     harness.submit(0, [9] * 60, Sampling(max_tokens=60, ignore_eos=True, logit_bias=((TURN, -100.0),)))

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -77,6 +78,16 @@ def test_released_models_can_be_cut_in_every_way() -> None:
     for experts in (32, 128):
         config = ModelConfig(num_hidden_layers=36, num_local_experts=experts)
         assert [refusal(config, Layout(ranks, split)) for ranks in RANKS for split in ("ep", "tp")] == [None] * 8
+
+
+def test_block_bytes_are_those_of_the_released_models() -> None:
+    """36,864 bytes a token in the full layers of the 120b in bfloat16, and as many in the sliding ones: 4.7 MB a window."""
+    config = ModelConfig(num_hidden_layers=36, num_local_experts=128)
+    full, sliding = Shard(config, Layout(), 0).block_bytes(16, 2)
+    assert full == sliding == 16 * 36_864
+    assert Shard(config, Layout(8), 7).block_bytes(16, 4) == (full // 4, sliding // 4)
+    uneven = replace(config, num_hidden_layers=3, layer_types=())
+    assert Shard(uneven, Layout(), 0).block_bytes(16, 2) == (full // 18, 2 * full // 18)
 
 
 def test_ninety_blocks_over_eight_ranks() -> None:
