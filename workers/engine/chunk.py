@@ -26,8 +26,9 @@ class Chunk:
     def scores(self) -> range:
         """Prompt tokens whose successors' log probabilities it tells."""
         request = self.request
-        last = min(self.stop, request.prompt_tokens - 1)
-        return range(max(self.start, request.scored), last) if request.unscored else range(0)
+        if not request.unscored:
+            return range(0)
+        return range(max(self.start, request.scored), min(self.stop, request.prompt_tokens - 1))
 
     @property
     def samples(self) -> int:

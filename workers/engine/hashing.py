@@ -25,8 +25,8 @@ class Chain:
     def extend(self, tokens: NDArray[np.int32], start: int) -> None:
         """Takes in what has come behind the first `start` of the sequence's `tokens`."""
         size, whole = self._block_size, len(self.names)
-        new = np.flatnonzero(tokens[start:] == self._turn_token_id) + start
-        self.marks.update((new // size).tolist())
+        begun = np.flatnonzero(tokens[start:] == self._turn_token_id) + start
+        self.marks.update((begun // size).tolist())
         data = tokens[whole * size : len(tokens) // size * size].astype("<u4").tobytes()
         for at in range(0, len(data), 4 * size):
             before = self.names[-1] if self.names else self._root

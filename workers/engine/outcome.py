@@ -27,30 +27,26 @@ class Outcome:
 
 def outcomes(chunks: Sequence[Chunk], sampled: Sampled) -> Iterator[tuple[Chunk, Outcome]]:
     """Each chunk with what it yields; a request may change once its chunk is out."""
-    row = 0
+    tokens, row = sampled.tokens.tolist(), 0
     for chunk in chunks:
         middle = row + len(chunk.scores)
         stop = middle + chunk.samples
-        yield chunk, _outcome(chunk, sampled, range(row, middle), range(middle, stop))
+        yield chunk, _outcome(chunk, sampled, tokens, range(row, middle), range(middle, stop))
         row = stop
 
 
-def ending(request: Request, end: Finish | Refusal | None) -> Output:
-    """That the request has ended, where it has."""
-    usage = Usage(request.prompt_tokens, len(request.output), request.cached or 0, request.drafted, request.accepted)
-    return Output(request.key, len(request.output), end=end, usage=usage if isinstance(end, Finish) else None)
-
-
-def _outcome(chunk: Chunk, sampled: Sampled, scores: range, samples: range) -> Outcome:
-    tokens = tuple(_accepted(chunk, sampled.tokens[samples.start : samples.stop].tolist()))
+def _outcome(chunk: Chunk, sampled: Sampled, tokens: list[int], scores: range, samples: range) -> Outcome:
+    accepted = tuple(_accepted(chunk, tokens[samples.start : samples.stop]))
+    broken = NOT_FINITE in accepted or NOT_FINITE in tokens[scores.start : scores.stop]
     end: Finish | Refusal | None = None
-    if NOT_FINITE in sampled.tokens[scores.start : scores.stop] or tokens[-1:] == (NOT_FINITE,):
+    if broken:
         end = Refusal(Cause.BROKEN, "the model's logits are not finite numbers", reason="LOGITS_NOT_FINITE")
-    elif tokens[-1:] == (NOTHING_ALLOWED,):
+    elif NOTHING_ALLOWED in accepted:
         end = Finish.GRAMMAR
-    tokens = tuple(token for token in tokens if token >= 0)
-    asked = samples[: len(tokens)] if chunk.request.sampling.logprobs >= 0 else ()
-    return Outcome(tokens, _logprobs(sampled, asked), _logprobs(sampled, scores), end)
+    if end is not None:
+        accepted = tuple(token for token in accepted if token >= 0)
+    asked = samples[: len(accepted)] if chunk.request.sampling.logprobs >= 0 else ()
+    return Outcome(accepted, _logprobs(sampled, asked), _logprobs(sampled, scores), end)
 
 
 def _accepted(chunk: Chunk, tokens: Sequence[int]) -> Iterator[int]:
@@ -70,3 +66,13 @@ def _logprobs(sampled: Sampled, rows: Sequence[int]) -> tuple[TokenLogprobs, ...
         )
         for row in rows
     )
+
+
+def usage(request: Request) -> Usage:
+    """Of a request that has ended."""
+    return Usage(request.prompt_tokens, len(request.output), request.cached or 0, request.drafted, request.accepted)
+
+
+def ending(request: Request, end: Finish | Refusal) -> Output:
+    """The end of a request that no step brought about."""
+    return Output(request.key, len(request.output), end=end, usage=usage(request) if isinstance(end, Finish) else None)

@@ -59,7 +59,7 @@ class Request:
 
     @property
     def length(self) -> int:
-        return len(self.tokens)
+        return self.tokens.length
 
     @property
     def output(self) -> Array:

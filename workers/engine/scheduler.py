@@ -2,14 +2,13 @@
 
 from bisect import insort
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from workers.engine.cache import KvCache
 from workers.engine.chunk import Chunk, prefill
 from workers.engine.drafts import draft
 from workers.engine.errors import Cause, Refusal
 from workers.engine.limits import Limits
-from workers.engine.outcome import Outcome, ending, outcomes
+from workers.engine.outcome import Outcome, ending, outcomes, usage
 from workers.engine.plan import Sampled
 from workers.engine.report import Output
 from workers.engine.request import Finish, Key, Request, by_rank
@@ -183,13 +182,8 @@ class Scheduler:
         end = outcome.end or request.finish
         if end is not None:
             self._forget(request, broken=isinstance(end, Refusal))
-        return replace(
-            ending(request, end),
-            first_index=first_index,
-            tokens=outcome.tokens,
-            logprobs=outcome.logprobs,
-            prompt_logprobs=outcome.prompt_logprobs,
-        )
+        told = usage(request) if isinstance(end, Finish) else None
+        return Output(request.key, first_index, outcome.tokens, outcome.logprobs, end, told, outcome.prompt_logprobs)
 
     def _end(self, request: Request, finish: Finish) -> None:
         self._forget(request)

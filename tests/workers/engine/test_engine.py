@@ -9,9 +9,11 @@ import pytest
 from tests.fakes.runner import FakeRunner, generate
 from tests.workers.engine.harness import GREEDY, LIMITS
 from workers.engine.engine import Engine
+from workers.engine.plan import Plan, Sampled
 from workers.engine.report import Report
 from workers.engine.request import Finish
 from workers.engine.sampling import Sampling
+from workers.engine.stepper import Stepper
 from workers.engine.steps import StepTimes
 
 TIMEOUT_S = 30
@@ -93,6 +95,45 @@ def test_a_failing_runner_ends_the_loop_with_its_error() -> None:
     running.submit(0, [5, 6])
     with pytest.raises(RuntimeError, match="a rank is lost"):
         running.engine.done.result(TIMEOUT_S)
+
+
+def test_a_snapshot_and_the_reports_behind_it_tell_what_is_cached() -> None:
+    running = Running()
+    running.submit(0, list(range(10, 30)), Sampling(temperature=0.0, max_tokens=6, ignore_eos=True))
+    report = running.report()
+    while not report.outputs:
+        report = running.report()
+    snapshot = running.engine.snapshot().result(TIMEOUT_S)
+    reports = [running.report()]
+    while not reports[-1].outputs[0].end:
+        reports.append(running.report())
+    cached, sequence = set(snapshot.full_stored), snapshot.sequence
+    for events in (report.kv for report in reports if report.kv is not None and report.kv.sequence > snapshot.sequence):
+        cached = cached.difference(events.full_removed).union(events.full_stored)
+        sequence += 1
+        assert events.sequence == sequence
+    last = running.engine.snapshot().result(TIMEOUT_S)
+    assert (last.snapshot, last.sequence, set(last.full_stored)) == (True, sequence, cached)
+    assert len(cached) == 25 // LIMITS.block_size
+    running.close()
+
+
+def test_a_virtual_clock_drives_steps_without_a_thread() -> None:
+    now = [0.0]
+
+    class Slow(FakeRunner):
+        def execute(self, plan: Plan) -> Sampled:
+            now[0] += 0.25
+            return super().execute(plan)
+
+    stepper = Stepper(Slow(24, 4, window=LIMITS.window), LIMITS, clock=lambda: now[0], timer=lambda: now[0])
+    stepper.submit(LIMITS.accept((0, 0), [9], GREEDY, deadline_s=1.0))
+    reports = []
+    while stepper.busy:
+        reports.append(stepper.step())
+    assert [report.step_s for report in reports] == [0.25] * 5
+    assert reports[-1].outputs[0].end is Finish.DEADLINE
+    assert reports[-1].load.step_p99_ms == 250.0
 
 
 def test_p99_is_the_nearest_rank_over_the_window() -> None:

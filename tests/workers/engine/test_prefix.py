@@ -81,10 +81,13 @@ def test_whoever_waits_goes_on_by_itself_when_the_other_is_preempted() -> None:
     assert harness.tokens(1) == harness.tokens(2) == generate(list(range(10, 36)), 6, stops=())
 
 
-def test_two_prompts_part_where_no_message_begins_and_share_what_they_can() -> None:
+@pytest.mark.parametrize("later", [0, 1])
+def test_two_prompts_part_where_no_message_begins_and_share_what_they_can(later: int) -> None:
     head = list(range(10, 32))
     harness = roomy()
     harness.submit(0, [*head, *range(40, 60)], ONE)
+    for _ in range(later):
+        harness.step()
     second = harness.submit(1, [*head, *range(60, 80)], ONE)
     harness.run()
     assert second.cached == whole(len(head))
