@@ -27,7 +27,7 @@ class Draws:
         self.plan = plan
         self.vocab_size = vocab_size
         drawn = _drawn(plan)
-        self.limited = drawn & (plan.top_ks > 0)  # by top-k
+        self.limited = drawn & (plan.top_ks > 0) & (plan.top_ks < vocab_size)  # by top-k
         self.nucleus = drawn & (plan.top_ps < 1)  # top-p
         filtered = self.limited | self.nucleus | drawn & (plan.min_ps > 0)
         self.plain, self.filtered = np.flatnonzero(drawn & ~filtered), np.flatnonzero(filtered)

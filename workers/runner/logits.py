@@ -23,15 +23,14 @@ class Logits:
         self.blocks = values[:, : whole * BLOCK].view(len(values), whole, BLOCK)
         self.rest = F.pad(values[:, whole * BLOCK :], (0, BLOCK - rest), value=-torch.inf) if rest else None
         self.peaks = _by_block(values, lambda block: block.amax(-1))
-        self.tops = self.peaks.amax(1)
-        self.anchors = self.tops.clamp(min=LOWEST)  # what weights are relative to: -inf less -inf would be no number
+        self.anchors = self.peaks.amax(1).clamp_(min=LOWEST)  # what weights are relative to: -inf less -inf would be no number
 
     def best(self) -> tuple[Tensor, Tensor]:
         """The largest value of each row and its id, ties to the lowest: [N] each. NaN is larger than all."""
         every = torch.arange(len(self.values), device=self.values.device)
         block = self.peaks.argmax(1)  # of equal ones the first
         inside = self._inside(every, block).argmax(1)
-        return self.tops, block * BLOCK + inside
+        return self.peaks.amax(1), block * BLOCK + inside
 
     def sums(self, rows: Tensor, temperatures: Tensor) -> Tensor:
         """Running sums over the blocks of exp((value - anchor) / temperature): [M, blocks] float64, of rows [M]."""

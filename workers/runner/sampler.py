@@ -81,9 +81,9 @@ class Sampler:
         won = messages[owners[plain], :, np.arange(len(plain))]
         tokens[plain], chosen[plain] = won[:, 0], won[:, 2].view(np.float32)
         found = _by_row(messages[:, :, len(plain) :], counts)
-        for row, (names, logits, before) in zip(draws.filtered, found, strict=True):
+        for row, (names, logits, before) in zip(draws.filtered.tolist(), found, strict=True):
             if tokens[row] >= 0:
-                at = choose(logits, Settings.of(plan, row), part[row], totals[row])
+                at = choose(logits, Settings.of(plan, row, self.vocab_size), part[row], totals[row])
                 tokens[row], chosen[row] = names[at], before[at]
 
 
@@ -116,7 +116,7 @@ def _divide(summaries: Wide, plan: Plan, part: Wide) -> tuple[Wide, Ids, Wide]:
     own running sum must exceed there, relative to its own largest logit [ranks, N].
     """
     anchors = np.maximum(summaries[:, :, TOP], LOWEST)
-    with np.errstate(invalid="ignore", divide="ignore"):  # rows that are not drawn, or not finite
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # rows that are not drawn, ranks whose turn it is not
         scales = np.exp((anchors - anchors.max(0)) / plan.temperatures.astype(np.float64))
         parts = summaries[:, :, TOTAL] * scales
         sums = parts.cumsum(0)

@@ -1,7 +1,6 @@
 """How a token is chosen among candidates: a pure function of their logits, the request's settings and hash(seed, position)."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +26,11 @@ class Settings:
     min_p: float = 0.0
 
     @classmethod
-    def of(cls, plan: Plan, row: int) -> "Settings":
-        columns: tuple[NDArray[Any], ...] = (plan.temperatures, plan.top_ks, plan.top_ps, plan.min_ps)
-        return cls(*(column[row].item() for column in columns))
+    def of(cls, plan: Plan, row: int, vocab_size: int) -> "Settings":
+        """Those of a row; the top of all ids is all ids."""
+        top_k = int(plan.top_ks[row])
+        limit = top_k if top_k < vocab_size else 0
+        return cls(float(plan.temperatures[row]), limit, float(plan.top_ps[row]), float(plan.min_ps[row]))
 
 
 def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.integer]) -> Wide:
