@@ -1,6 +1,7 @@
 """Which blocks hold which tokens, in the group that keeps the whole context and in the one that keeps a sliding window."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -12,12 +13,12 @@ class Geometry:
         """Blocks that hold so many tokens."""
         return -(-tokens // self.block_size)
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Sliding blocks before a whole-block position that a token right after it may see."""
         return self.blocks(self.window - 1)
 
-    @property
+    @cached_property
     def entitled(self) -> int:
         """Sliding blocks that any sequence can go on with, a token at a time: its window and the block that it writes."""
         return self.width + 1

@@ -27,6 +27,8 @@ class Chain:
         size, whole = self._block_size, len(self.names)
         begun = np.flatnonzero(tokens[start:] == self._turn_token_id) + start
         self.marks.update((begun // size).tolist())
+        if whole == len(tokens) // size:
+            return
         data = tokens[whole * size : len(tokens) // size * size].astype("<u4").tobytes()
         for at in range(0, len(data), 4 * size):
             before = self.names[-1] if self.names else self._root
