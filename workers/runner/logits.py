@@ -63,8 +63,10 @@ class Logits:
         found = []
         for some, blocks in zip(torch.split(which, step), torch.split(block, step), strict=True):
             values = self._inside(rows[some], blocks)
-            at, column = (values >= thresholds[some, None]).nonzero(as_tuple=True)
-            found.append((some[at], blocks[at] * BLOCK + column, values[at, column]))
+            places = (values >= thresholds[some, None]).view(-1).nonzero()[:, 0]
+            at = places // BLOCK
+            ids = (blocks * BLOCK).index_select(0, at).add_(places % BLOCK)
+            found.append((some.index_select(0, at), ids, values.view(-1).index_select(0, places)))
         return tuple(map(torch.cat, zip(*found, strict=True)))  # type: ignore[return-value]
 
     def bounds(self, rows: Tensor, counts: Tensor) -> Tensor:

@@ -74,13 +74,13 @@ class Sampler:
         named = (ids + self.share.start).int()
         entries = torch.stack([named, values.view(torch.int32), original.of(rows, ids, values).view(torch.int32)])
         width = max(1, len(plain) + counts.sum(1).max())
-        parts = self.collective.gather(F.pad(entries, (0, width - len(rows))))
+        parts = self.collective.gather(F.pad(entries, (0, width - len(rows))) if width > len(rows) else entries)
         if parts is None:
             return
-        messages = torch.stack(parts).cpu().numpy()  # [ranks, 3, width]
-        won = messages[owners[plain], :, np.arange(len(plain))]
+        messages = [part.cpu().numpy() for part in parts]
+        won = np.stack([message[:, : len(plain)] for message in messages])[owners[plain], :, np.arange(len(plain))]
         tokens[plain], chosen[plain] = won[:, 0], won[:, 2].view(np.float32)
-        found = _by_row(messages[:, :, len(plain) :], counts)
+        found = _by_row([message[:, len(plain) :] for message in messages], counts)
         for row, (names, logits, before) in zip(draws.filtered.tolist(), found, strict=True):
             if tokens[row] >= 0:
                 at = choose(logits, Settings.of(plan, row, self.vocab_size), part[row], totals[row])
@@ -124,8 +124,8 @@ def _divide(summaries: Wide, plan: Plan, part: Wide) -> tuple[Wide, Ids, Wide]:
         return sums[-1], owners, (part * sums[-1] - (sums - parts)) / scales
 
 
-def _by_row(messages: NDArray[np.int32], counts: Ids) -> Iterator[tuple[Int, Floats, Floats]]:
-    """Ids, logits and original logits of each row's candidates in the order of ids, from messages [ranks, 3, entries]."""
+def _by_row(messages: list[NDArray[np.int32]], counts: Ids) -> Iterator[tuple[Int, Floats, Floats]]:
+    """Ids, logits and original logits of each row's candidates in the order of ids, from the ranks' messages [3, entries]."""
     for ends, column in zip(counts.cumsum(1).T.tolist(), counts.T.tolist(), strict=True):
         pieces = [message[:, end - count : end] for message, end, count in zip(messages, ends, column, strict=True)]
         ids, logits, original = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, 1)

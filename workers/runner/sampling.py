@@ -44,28 +44,32 @@ def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.integer]) -> Wide:
 
 def top(values: NDArray[np.floating], count: int) -> Ids:
     """The indices of the `count` (at least 1) largest values, the largest first, ties to the lowest index."""
-    kept = head(values, np.ones(len(values)), count)
+    kept = np.flatnonzero(head(values, np.ones(len(values)), count))
     return kept[np.argsort(-values[kept], kind="stable")]
 
 
-def head(values: NDArray[np.floating], masses: Wide, target: float) -> Ids:
-    """The fewest largest values whose masses sum up to `target`, ties to the lowest index; ascending indices, at least one.
+def head(values: NDArray[np.floating], masses: Wide, target: float) -> NDArray[np.bool_]:
+    """Which values [n] are the fewest largest ones whose masses sum up to `target`, ties to the lowest index; at least one.
 
     No more than `FEW` values are ever sorted: of more, bins between the smallest and the largest show where the last one is.
     """
+    low, high = float(values.min()), float(values.max())
+    if len(values) <= FEW or low == high:
+        return _first(values, masses, target)
+    bins = ((np.float64(high) - values) * (BINS / (high - low))).astype(np.int64)
+    reached = np.cumsum(np.bincount(bins, masses, BINS + 1))
+    last = min(int(np.searchsorted(reached, target)), int(bins.max()))
+    kept, inside = bins < last, bins == last
+    kept[inside] = head(values[inside], masses[inside], target - (reached[last - 1] if last else 0.0))
+    return kept
+
+
+def _first(values: NDArray[np.floating], masses: Wide, target: float) -> NDArray[np.bool_]:
+    """`head` of values that are few or all equal."""
+    order = np.argsort(-values, kind="stable") if len(values) <= FEW else np.arange(len(values))
     kept = np.zeros(len(values), bool)
-    places, found = np.arange(len(values)), values.astype(np.float64)
-    while len(found) > FEW and (low := found.min()) < (high := found.max()):
-        bins = np.minimum((high - found) / (high - low) * BINS, BINS - 1).astype(np.int64)
-        reached = np.cumsum(np.bincount(bins, masses, BINS))
-        last = min(int(np.searchsorted(reached, target)), BINS - 1)
-        kept[places[bins < last]] = True
-        target -= reached[last - 1] if last else 0.0
-        inside = bins == last
-        places, found, masses = places[inside], found[inside], masses[inside]
-    ranked = np.argsort(-found, kind="stable") if len(found) <= FEW else np.arange(len(found))  # the rest is equal
-    kept[places[ranked[: int(np.searchsorted(np.cumsum(masses[ranked]), target)) + 1]]] = True
-    return np.flatnonzero(kept)
+    kept[order[: int(np.searchsorted(np.cumsum(masses[order]), target)) + 1]] = True
+    return kept
 
 
 def choose(values: Floats, settings: Settings, uniform: float, total: float) -> int:
@@ -74,16 +78,16 @@ def choose(values: Floats, settings: Settings, uniform: float, total: float) -> 
     `values` are, in the order of ids, at least all that the settings keep. `total` is the sum of the weights of the whole
     vocabulary, relative to the largest value, which top-p is a part of where there is no top-k.
     """
-    scaled = values.astype(np.float64)
-    weights = np.exp((scaled - scaled.max()) / settings.temperature)
-    kept = np.arange(len(values))
+    weights = np.exp((values.astype(np.float64) - values.max()) / settings.temperature)
+    kept = np.ones(len(values), bool)
     if settings.top_k:
         kept = head(values, np.ones(len(values)), settings.top_k)
         total = float(weights[kept].sum())
     if settings.top_p < 1:
-        kept = kept[head(values[kept], weights[kept], settings.top_p * total)]
-    kept = kept[weights[kept] >= settings.min_p]
-    return int(kept[reach(np.cumsum(weights[kept]), uniform)])
+        kept[kept] = head(values[kept], weights[kept], settings.top_p * total)
+    if settings.min_p:
+        kept &= weights >= settings.min_p
+    return int(np.flatnonzero(kept)[reach(np.cumsum(weights[kept]), uniform)])
 
 
 def reach(sums: Wide, part: float) -> int:
