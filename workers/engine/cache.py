@@ -9,10 +9,11 @@ from workers.engine.request import Request
 
 
 class KvCache:
-    """The full group keeps every block of a running request, the sliding group those of the window before its last whole
-    block. Whole blocks are cached under their names, and stay so when nobody holds them: all in the full group; in the
-    sliding group the windows that others may go on from, which are those before a message, before the end of a prompt
-    and where a request stopped. The others are given up as soon as the window has moved past them.
+    """The full group keeps every block of a running request, the sliding group those of the window before its last whole block.
+
+    Whole blocks are cached under their names, and stay so when nobody holds them: all in the full group; in the sliding group
+    the windows that others may go on from, which are those before a message, before the end of a prompt, where a request
+    stopped, and where one was found. The others are given up as soon as the window has moved past them.
 
     A prefix can be reused up to a block where all full blocks before it and its whole window of sliding blocks are cached.
 
@@ -70,7 +71,7 @@ class KvCache:
         return self.sliding.total - sum(max(self.geometry.entitled, len(request.sliding)) for request in running)
 
     def reach(self, request: Request, running: Sequence[Request]) -> int:
-        """How many of the request's tokens there is room for: at least one more than are computed, but for the full group."""
+        """How many of a running request's tokens there is room for without anyone giving way."""
         held = max(self.geometry.entitled, len(request.sliding)) + self.spare(running)
         sliding = self.geometry.first(request.computed) + held
         return min(sliding, len(request.blocks) + self.full.available) * self.geometry.block_size

@@ -19,10 +19,10 @@ SCORED_ROWS = 64  # prompt tokens scored in a step: each takes a row of logits a
 class Scheduler:
     """Continuous batching under one token budget a step: decodes, then prefills in chunks, then drafts; all by rank.
 
-    A request is admitted with full blocks for every token it has, so only decodes ask for more. When none is to be had, the
-    running request of the lowest rank gives its blocks back and waits to be computed again, from where they are still cached.
-    The one of the highest rank is never asked to while others run, and `Limits` accepts nobody who does not fit alone: so
-    there is always progress.
+    A request whose next block is being computed for another waits for it, and lets those behind it pass. Any other is admitted
+    with full blocks for every token it has, so only decodes ask for more. When none is to be had, the running request of the
+    lowest rank gives its blocks back and waits to be computed again, from where they are still cached. The one of the highest
+    rank is never asked to while others run, and `Limits` accepts nobody who does not fit alone: so there is always progress.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -203,7 +203,3 @@ class Scheduler:
         """Takes a running request's blocks away, and its place."""
         self._running.remove(request)
         self.cache.close(request)
-
-
-def _rank(request: Request) -> tuple[int, int]:
-    return request.rank

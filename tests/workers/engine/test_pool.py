@@ -2,6 +2,7 @@
 
 import hypothesis.strategies as st
 import pytest
+from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from workers.engine.pool import BlockPool
@@ -88,6 +89,7 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPool = PoolMachine.TestCase
+TestPool.settings = settings(deadline=None)
 
 
 def test_no_block_is_given_back_twice() -> None:
