@@ -1,7 +1,7 @@
 """Penalties, biases and bans, against their definitions."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.engine.adjustments import Adjustments, adjustments
@@ -18,7 +18,6 @@ samplings = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(
     samplings, st.frozensets(ids, max_size=3), st.lists(ids, max_size=8), st.lists(ids, max_size=12), st.lists(ids, max_size=4)
 )

@@ -1,7 +1,7 @@
 """Memory is divided so that what may run does."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.engine.capacity import split
@@ -10,7 +10,6 @@ from workers.engine.geometry import Geometry
 sizes = st.integers(1, 1 << 20)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1 << 36), sizes, sizes, st.integers(1, 64), st.integers(1, 256), st.integers(1, 64), st.data())
 def test_both_groups_fit_the_memory_and_one_request_of_any_length_fits_them(
     memory: int, full_bytes: int, sliding_bytes: int, block_size: int, window: int, sequences: int, data: st.DataObject

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.runner import STOP, alone
@@ -17,7 +17,6 @@ NARROW = tuple((token, 50.0) for token in (20, 21, 22))  # hardly any other toke
 tokens = st.lists(st.integers(0, 3), min_size=1, max_size=60)
 
 
-@settings(deadline=None)
 @given(tokens, st.integers(1, 8))
 def test_what_followed_the_longest_suffix_that_came_before_follows_it_again(sequence: list[int], count: int) -> None:
     expected: list[int] = []

@@ -4,7 +4,7 @@ import struct
 from hashlib import blake2b
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.engine.hashing import Chain
@@ -19,7 +19,6 @@ def chain(sequence: list[int], salt: bytes = b"", block_size: int = 4) -> Chain:
     return made
 
 
-@settings(deadline=None)
 @given(tokens, st.binary(max_size=20), st.integers(1, 9))
 def test_a_name_is_the_hash_of_the_name_before_it_and_of_the_blocks_tokens(sequence: list[int], salt: bytes, size: int) -> None:
     name, names = blake2b(salt, digest_size=16).digest(), []
@@ -30,7 +29,6 @@ def test_a_name_is_the_hash_of_the_name_before_it_and_of_the_blocks_tokens(seque
     assert chain(sequence, salt, size).names == names
 
 
-@settings(deadline=None)
 @given(tokens, st.integers(0, 40))
 def test_it_grows_by_any_pieces(sequence: list[int], cut: int) -> None:
     pieces = Chain(b"", 4, TURN)
@@ -44,7 +42,6 @@ def test_messages_mark_the_blocks_that_they_begin_in() -> None:
     assert chain([TURN, 1, 2, 3, 4, 5, 6, 8, TURN, TURN, 1]).marks == {0, 2}
 
 
-@settings(deadline=None)
 @given(tokens, tokens, tokens)
 def test_sequences_share_blocks_up_to_where_they_part(head: list[int], one: list[int], other: list[int]) -> None:
     common = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

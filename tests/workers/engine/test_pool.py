@@ -2,7 +2,6 @@
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from workers.engine.pool import BlockPool
@@ -89,7 +88,6 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPool = PoolMachine.TestCase
-TestPool.settings = settings(deadline=None)
 
 
 def test_no_block_is_given_back_twice() -> None:

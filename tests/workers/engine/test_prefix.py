@@ -1,7 +1,7 @@
 """What is computed once is not computed again, and what is not cached whole is."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.runner import STOP, VOCAB, generate
@@ -23,7 +23,6 @@ def whole(count: int) -> int:
     return count // BLOCK * BLOCK
 
 
-@settings(deadline=None)
 @given(st.lists(tokens, min_size=1, max_size=40), st.booleans())
 def test_a_repeated_prompt_is_cached_but_for_its_last_block(prompt: list[int], running: bool) -> None:
     harness = roomy()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.runner import STOP, VOCAB, generate
@@ -25,7 +25,6 @@ def expected(prompt: list[int], sampling: Sampling) -> list[int]:
     return generate(prompt, sampling.max_tokens or 0, sampling.seed, sampling.temperature)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(prompts, samplings, st.integers(-1, 1)), min_size=1, max_size=8), st.integers(12, 40))
 def test_batches_and_preemptions_change_no_token(requests: list[tuple[list[int], Sampling, int]], blocks: int) -> None:
     harness = Harness(limits(kv_blocks=blocks))
@@ -38,7 +37,6 @@ def test_batches_and_preemptions_change_no_token(requests: list[tuple[list[int],
     assert harness.scheduler.cache.full.used == 0
 
 
-@settings(deadline=None)
 @given(prompts, samplings, st.data())
 def test_a_resumption_at_any_cut_continues_the_same_output(prompt: list[int], sampling: Sampling, data: st.DataObject) -> None:
     whole = expected(prompt, sampling)
