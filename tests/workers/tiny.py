@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workers.checkpoint.random import Form, write_random
+from workers.checkpoint.random import write_random
+from workers.checkpoint.released import Form
 from workers.model.config import ModelConfig
 
 TINY = ModelConfig(

@@ -11,7 +11,7 @@ import torch
 from tests.workers.driver import Request, allocate, plan_of
 from tests.workers.tiny import TINY, logits, oracle, write
 from workers.checkpoint import open_checkpoint
-from workers.checkpoint.random import Form
+from workers.checkpoint.released import Form
 from workers.kernels.table import ATTENTION, EXPERTS, choose
 from workers.model.batch import Batch
 from workers.model.cache import Cache
