@@ -12,7 +12,7 @@ from string import ascii_uppercase
 from router.harmony.types import Effort, Message
 from training import words
 from training.kinds.phrasing import fill, phrase
-from training.split import held_out
+from training.split import draw
 from training.task import Make, Split, Task
 
 REPEAT = (
@@ -69,14 +69,10 @@ SEPARATORS = (", ", ", ", ", ", " ")
 """Between items to repeat."""
 LONGEST_REPEAT, LONGEST_REVERSE = 6, 5
 
-Item = Callable[[random.Random, Split], str]
-SORTS: tuple[tuple[Item, int], ...] = (
-    (words.name, 4),
-    (words.noun, 4),
-    (lambda rng, _: words.common(rng), 6),
-    (lambda rng, _: str(rng.randint(0, 999)), 6),
-)
-"""What lists are made of, and at most how many."""
+INVENTED: tuple[Callable[[random.Random, Split], str], ...] = (words.name, words.noun)
+KNOWN: tuple[Callable[[random.Random], str], ...] = (words.common, lambda rng: str(rng.randint(0, 999)))
+LONGEST_INVENTED = 4
+"""Invented words are several tokens each."""
 
 
 def _repeat(rng: random.Random, split: Split, effort: Effort) -> Task:
@@ -100,13 +96,20 @@ def _task(kind: str, question: str, effort: Effort, analysis: str, answer: str) 
 
 
 def _items(rng: random.Random, split: Split, longest: int) -> tuple[str, ...]:
-    """Two or more, all different, all of one sort; invented words, of several tokens each, are fewer."""
-    while True:
-        item, most = rng.choice(SORTS)
-        size = rng.randint(2, min(most, longest))
-        items = tuple(dict.fromkeys(item(rng, split) for _ in range(size)))
-        if len(items) == size and held_out(*items) == (split == "held-out"):
-            return items
+    """Two or more, all different, all of one sort."""
+    if rng.random() < 0.5:
+        invent = rng.choice(INVENTED)
+        return _different(rng, LONGEST_INVENTED, lambda: invent(rng, split))
+    known = rng.choice(KNOWN)
+    return draw(split, lambda: _different(rng, longest, lambda: known(rng)))
+
+
+def _different(rng: random.Random, longest: int, make: Callable[[], str]) -> tuple[str, ...]:
+    size = rng.randint(2, longest)
+    items: dict[str, None] = {}
+    while len(items) < size:
+        items[make()] = None
+    return tuple(items)
 
 
 def _analysis(items: Sequence[str], effort: Effort) -> str:
