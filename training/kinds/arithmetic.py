@@ -41,7 +41,6 @@ EXPRESSION = (
         "Solve: {e}",
         "Can you tell me what {e} is?",
         "Tell me {e}.",
-        "Is it hard to do {e}?",
     ),
     *("What do you get for {e}?", "What does {e} equal?", "What does {e} make?", "Evaluate {e}.", "Give me the result of {e}."),
     *(
