@@ -82,6 +82,12 @@ def test_names_and_values_of_one_split_are_never_in_the_other() -> None:
         assert not trained & kept
 
 
+def test_no_argument_is_named_as_the_topic_is() -> None:
+    for seed in range(2000):
+        made = request(random.Random(seed), "train")
+        assert made.topic not in schema(made.tool)["properties"]
+
+
 def test_every_argument_of_a_family_has_a_name_in_each_split() -> None:
     for what in (*QUESTIONS, *ACTIONS):
         assert set(_PLACE.findall(what)) <= set(VALUES)

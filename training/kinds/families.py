@@ -21,7 +21,7 @@ OTHER_WORDS = {
     "friend": ("recipient", "name", "to"),
     "title": ("name", "query"),
     "topic": ("query", "subject"),
-    "text": ("message", "body", "content"),
+    "text": ("body", "content"),
     "origin": ("from", "start"),
     "destination": ("to", "end"),
     "product": ("item", "name"),
