@@ -62,7 +62,6 @@ COUNT = (
     *(
         "In the word {word}, how many {letters} are there?",
         "In {word}, how many {letters} are there?",
-        "{word}: how many {letters}?",
     ),
     *(
         "Count the {letters} in {word}.",
