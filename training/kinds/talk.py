@@ -390,7 +390,7 @@ _SAY = either(
     I need {x}. | I have read about {x}. | I lost {x}. | Look at {x}. | I bought {x} for {n} dollars.
     The {common} is in the {common}. | {common} {common} {common} | {common} | {noun} | {noun} {noun} | {x} | {x}, {y}
     {foreign} | {foreign} | {foreign} {foreign} | {foreign}? | {foreign}: {x} | {x} {foreign} | {thing} | {thing}? | {name}
-    {name}? | {big} | About {x}. | Because of {x}. | Once there was {x}. | If {x}, then {y}. | ... | ? | 1
+    {name}? | {big} | About {x}. | Because of {x}. | Once there was {x}. | If {x}, then {y}. | 1
     The {common} of the {common} is {x}. | In {n} years, {x} will be {y}. | {name} said: {x} | Dear {name}, {x}
     """
 )
