@@ -7,8 +7,10 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from ossia.v1 import engine_pb2
 from router.gateway.api import Settings
@@ -208,3 +210,15 @@ def test_the_report_shows_the_table_and_some_failures() -> None:
     assert text.count("- `'") == report.SHOWN
     assert not report.reached(rows)
     assert report.reached(rows[1:])
+
+
+def test_covered_are_ids_whose_row_no_other_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = torch.zeros(vocabulary.SIZE, 2, dtype=torch.bfloat16)
+    own = vocabulary.encode("one two")
+    matrix[own] = torch.arange(1, 1 + 2 * len(own), dtype=torch.bfloat16).reshape(-1, 2)
+    checkpoint = SimpleNamespace(read=lambda name: matrix)
+    monkeypatch.setattr(evaluate, "open_checkpoint", lambda folder: checkpoint)
+    monkeypatch.setattr("training.rows.prose", lambda: "one two three four")
+    row = evaluate.covered(Path("anywhere"))
+    assert "the 2 ids" in row.what
+    assert (row.measured, row.passed) == ("50 %", None)
