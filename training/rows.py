@@ -106,7 +106,7 @@ def _frequent() -> Iterator[int]:
     """The tokens of English words, from the most frequent; a word starts lower-case behind a space most often."""
     counted: dict[int, float] = defaultdict(float)
     for word, share in words.english().items():
-        for form, part in ((" " + word, 1.0), (word, 0.1), (" " + word.capitalize(), 0.15), (word.capitalize(), 0.15)):
+        for form, part in ((" " + word, 1.0), (word, 0.05), (" " + word.capitalize(), 0.05), (word.capitalize(), 0.05)):
             for token in vocabulary.encode(form):
                 counted[token] += share * part
     return iter(sorted(counted, key=lambda token: -counted[token]))
