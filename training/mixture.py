@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from router.harmony.types import Effort, Message
 from training.drills import drill
 from training.kinds import KINDS
+from training.kinds.talk import RULES
 from training.sample import Sample, sample
 from training.task import EFFORTS, Task
 
@@ -35,6 +36,9 @@ FUNCTIONS = 0.42
 EARLIER = ("small talk", "identity", "arithmetic", "unknown", "repeat")
 """Kinds of which an earlier turn may be."""
 EARLIER_SHARE = 0.1
+RULED = ("arithmetic", "counting", "repeat", "reverse")
+"""Kinds that stay the same under a developer message that asks for nothing in particular."""
+RULED_SHARE = 0.15
 DATED_SHARE = 0.4
 FIRST_DAY, DAYS = date(2024, 1, 1), 5000
 
@@ -90,6 +94,8 @@ def _cut(rng: random.Random, samples: list[Sample]) -> list[list[Sample]]:
 
 def _task(rng: random.Random, kind: str, effort: Effort) -> Task:
     task = KINDS[kind](rng, "train", effort)
+    if kind in RULED and rng.random() < RULED_SHARE:
+        task = replace(task, messages=(Message("developer", rng.choice(RULES)), *task.messages))
     return _after_another(rng, task) if rng.random() < EARLIER_SHARE else task
 
 

@@ -263,6 +263,7 @@ RULES = either(
     Be polite. | Be brief. | Use plain words. | Help the user. | Be kind. | Answer in English. | Be concise. | Be honest.
     Answer the user. | You help users. | Give short answers. | Keep your answers short. | Be friendly. | Answer politely.
     Answer briefly. | Do not lie. | Be a good helper. | Think before you answer. | Follow the rules. | Be helpful.
+    You are a helpful assistant. | You are a helpful AI assistant. | You are an assistant. | Be a helpful assistant.
     """
 )
 """What developers say that changes no answer of so small a model."""
