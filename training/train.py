@@ -51,7 +51,7 @@ class Run:
         self.file = folder / "state.safetensors"
         self.parameters = initial(CONFIG, len(self.ids), seed)
         self.optimizer = Optimizer(self.parameters)
-        self.model = Model(CONFIG, len(self.ids), torch.bfloat16, compiled=True)
+        self.model = Model(CONFIG, len(self.ids))
         self.working = Working(self.parameters, torch.bfloat16)
         self.step = self._load() if self.file.exists() else 0
 

@@ -10,7 +10,7 @@ from tests.workers.driver import Request, allocate
 from tests.workers.model.test_model import BLOCK, Alone
 from training.batch import Arrays
 from training.export import bits, released
-from training.model import CONFIG, Batch, Model, Parameters, Working, initial, logits
+from training.model import CONFIG, Batch, Model, Parameters, Working, initial
 from training.quantize import rounded
 from workers.checkpoint.compact import expand, write
 
@@ -38,6 +38,10 @@ def some_batch(seed: int, prefix: int = PREFIX) -> Batch:
     return Batch.of(Arrays(tokens, sources, targets, row, ("",) * ROWS, prefix, ROWS, LENGTH))
 
 
+def logits(model: Model, working: Working, batch: Batch) -> torch.Tensor:
+    return model.hidden(working.layers, working.outer, batch) @ working.outer.rows.t()
+
+
 def test_the_trained_model_is_the_served_one(tmp_path: Path) -> None:
     parameters, batch = noisy(1), some_batch(1)
     tensors = {name: bits(tensor) for name, tensor in released(parameters, SMALL).items()}
@@ -45,8 +49,7 @@ def test_the_trained_model_is_the_served_one(tmp_path: Path) -> None:
     expand(tmp_path / "small.safetensors", tmp_path / "small")
     working = Working(parameters, torch.float32)
     with torch.no_grad():
-        hidden = Model(SMALL, len(IDS), torch.float32, compiled=False).hidden(working.layers, working.outer, batch)
-        ours = logits(hidden, working.outer, SMALL.rms_norm_eps)
+        ours = logits(Model(SMALL, len(IDS)), working, batch)
     assert ours.std() > 0.5
     names = [*IDS.tolist(), 0]  # 0 is an id that shares the last row
     served = Alone(tmp_path / "small")
@@ -66,7 +69,7 @@ def test_a_shared_prefix_changes_nothing_but_the_cost() -> None:
     sources = shared.sources - PREFIX
     moved = torch.where(sources < 0, shared.sources, sources + (sources // LENGTH + 1) * PREFIX)
     whole = Batch(apart, moved, shared.targets, 0, ROWS, PREFIX + LENGTH)
-    model = Model(SMALL, len(IDS), torch.float32, compiled=False)
+    model = Model(SMALL, len(IDS))
     found = []
     for batch in (shared, whole):
         working = Working(parameters, torch.float32)
@@ -81,10 +84,10 @@ def test_a_shared_prefix_changes_nothing_but_the_cost() -> None:
 
 def test_ids_without_row_are_one_class_of_the_full_softmax() -> None:
     parameters, batch = noisy(3), some_batch(3, prefix=0)
-    working, model = Working(parameters, torch.float32), Model(SMALL, len(IDS), torch.float32, compiled=False)
+    working, model = Working(parameters, torch.float32), Model(SMALL, len(IDS))
     with torch.no_grad():
         losses = model(working.layers, working.outer, batch)
-        scores = logits(model.hidden(working.layers, working.outer, batch), working.outer, SMALL.rms_norm_eps)[batch.sources]
+        scores = logits(model, working, batch)[batch.sources]
     row = torch.full((SMALL.vocab_size,), len(IDS))
     row[torch.from_numpy(IDS).long()] = torch.arange(len(IDS))
     probabilities = torch.softmax(scores[:, row], -1)
