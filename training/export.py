@@ -1,4 +1,4 @@
-"""`python -m training.export --folder WORK --file FILE`: the weights of a run, as they are, as a compact checkpoint."""
+"""`python -m training.export --folder WORK`: the weights of a run, as they are, as the compact checkpoint that is shipped."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.model import CONFIG, Layer, Parameters, shapes
 from training.quantize import packed
-from workers.checkpoint.compact import write
+from workers.checkpoint.compact import SHIPPED, write
 from workers.model.config import ModelConfig
 
 
@@ -63,7 +63,7 @@ def export(folder: Path, file: Path) -> None:
 
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path, exists=True), required=True, help="The run's.")
-@click.option("--file", type=click.Path(path_type=Path), required=True, help="What to write.")
+@click.option("--file", type=click.Path(path_type=Path), default=SHIPPED, show_default=True, help="What to write.")
 def main(folder: Path, file: Path) -> None:
     """Writes the weights of a run as a compact checkpoint."""
     export(folder, file)

@@ -94,7 +94,8 @@ class _Attention(torch.autograd.Function):
     ) -> Tensor:
         prefix = shape.keys - shape.length
         before = Shape(1, prefix, prefix, shape.queries, shape.pairs, shape.dim)
-        parts, outs = [], []
+        parts: list[Part] = []
+        outs: list[Tensor] = []
         for part, first in ((before, 0), (shape, prefix)):
             if part.length:
                 own = heads[first : first + part.rows * part.length]
