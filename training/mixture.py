@@ -39,12 +39,12 @@ EARLIER_SHARE = 0.1
 RULED = ("arithmetic", "counting", "repeat", "reverse")
 """Kinds that stay the same under a developer message that asks for nothing in particular."""
 RULED_SHARE = 0.15
-DATED_SHARE = 0.4
+DATED_SHARE = 0.6
 FIRST_DAY, DAYS = date(2024, 1, 1), 5000
 
 
 def drills(progress: float) -> float:
-    """The share of drills: all at first, until copying has formed, then fewer and fewer."""
+    """The share of drills: most at first, then fewer and fewer."""
     return max(0.05, min(1.0, 1.2 - 8 * progress))
 
 

@@ -26,8 +26,8 @@ from training.quantize import rounded
 from training.stream import stream
 
 THREADS = 2
-STEPS = 14_000
-TOKENS = 900  # of each of a step's batches, behind its prefix
+STEPS = 6_000
+TOKENS = 650  # of each of a step's batches, behind its prefix
 WARM_UP = 100  # steps
 DECLINE = 0.4  # of the steps, at the end: the rates fall to zero
 ROUNDED = 0.35  # of the steps, at the end: experts are rounded to MXFP4
