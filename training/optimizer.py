@@ -12,7 +12,7 @@ from torch import Tensor
 from training.model import Parameters
 
 MATRICES = ("heads", "out", "gate_up", "down")
-MUON_RATE, ADAM_RATE, ROWS_RATE = 0.004, 0.003, 0.003
+MUON_RATE, ADAM_RATE, ROWS_RATE = 0.004, 0.002, 0.0015
 MOMENTUM = 0.95
 BETAS = 0.9, 0.98
 EPSILON = 1e-10

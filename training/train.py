@@ -26,11 +26,11 @@ from training.quantize import rounded
 from training.stream import stream
 
 THREADS = 2
-STEPS = 6_000
+STEPS = 4_800
 TOKENS = 650  # of each of a step's batches, behind its prefix
 WARM_UP = 100  # steps
-DECLINE = 0.4  # of the steps, at the end: the rates fall to zero
-ROUNDED = 0.35  # of the steps, at the end: experts are rounded to MXFP4
+DECLINE = 0.6  # of the steps, at the end: the rates fall to zero
+ROUNDED = 0.45  # of the steps, at the end: experts are rounded to MXFP4
 SAVE_S = 180.0
 LOG_STEPS = 100
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
