@@ -5,7 +5,6 @@ Parameters are stacked over the layers, gate and up apart, and every matrix of e
 computes all experts and weighs those not chosen by zero, which costs a processor less than to sort tokens by expert.
 """
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -13,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training import induction
 from training.batch import Arrays
 from training.kernels import Shape, attention, gate, losses, norm
 from workers.model.config import ModelConfig
@@ -83,39 +81,6 @@ def shapes(config: ModelConfig, distinct: int) -> dict[str, tuple[int, ...]]:
     }
     stacked = {name: (config.num_hidden_layers, *shape) for name, shape in layer.items()}
     return stacked | {"rows": (distinct + 1, hidden), "norm": (hidden,)}
-
-
-OUTSIDE = {"norm": 0.5}
-"""Of the weights of norms, one but for these: the last one's makes the first guesses modest, for rows are tied."""
-
-
-def initial(config: ModelConfig, distinct: int, seed: int) -> Parameters:
-    """Float32 parameters: norms, biases and sinks of a constant, matrices at random, and `induction` written into them."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def make(name: str, shape: tuple[int, ...]) -> Tensor:
-        if name.endswith("norm"):
-            return torch.full(shape, OUTSIDE.get(name, 1.0))
-        if name.endswith(("bias", "sinks")):
-            return torch.zeros(shape)
-        return torch.randn(shape, generator=generator) * _deviation(name, shape, config)
-
-    parameters = {name: make(name, shape) for name, shape in shapes(config, distinct).items()}
-    induction.write(parameters, config, generator)
-    return parameters
-
-
-def _deviation(name: str, shape: tuple[int, ...], config: ModelConfig) -> float:
-    """So that the rows outweigh what layers add at first."""
-    match name:
-        case "rows":
-            return 0.05
-        case "out":
-            return 0.15 / math.sqrt(shape[-2] * shape[-3])
-        case "down":
-            return 0.15 / math.sqrt(shape[-2] * config.num_experts_per_tok)
-        case _:
-            return 0.5 / math.sqrt(shape[-1])
 
 
 class Batch(NamedTuple):

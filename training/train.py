@@ -20,16 +20,16 @@ from tqdm import tqdm
 
 from training import rows
 from training.batch import Arrays
-from training.model import CONFIG, Batch, Model, Working, initial
+from training.model import CONFIG, Batch, Model, Working
 from training.optimizer import Optimizer
 from training.quantize import rounded
+from training.start import initial
 from training.stream import stream
 
 THREADS = 2
 STEPS = 4_800
 TOKENS = 650  # of each of a step's batches, behind its prefix
 WARM_UP = 100  # steps
-DECLINE = 0.6  # of the steps, at the end: the rates fall to zero
 ROUNDED = 0.45  # of the steps, at the end: experts are rounded to MXFP4
 SAVE_S = 180.0
 LOG_STEPS = 100
@@ -37,8 +37,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def scale(step: int, steps: int) -> float:
-    """Of the rates: up, flat, and down to zero."""
-    return min((step + 1) / WARM_UP, 1.0, (steps - step) / (steps * DECLINE))
+    """Of the rates: up, and from there down to zero."""
+    return min((step + 1) / WARM_UP, 1 - step / steps)
 
 
 class Run:
@@ -49,7 +49,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self.ids = _ids(folder / "ids.json")
         self.file = folder / "state.safetensors"
-        self.parameters = initial(CONFIG, len(self.ids), seed)
+        self.parameters = initial(CONFIG, self.ids, seed)
         self.optimizer = Optimizer(self.parameters)
         self.model = Model(CONFIG, len(self.ids))
         self.working = Working(self.parameters, torch.bfloat16)

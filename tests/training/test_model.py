@@ -10,8 +10,9 @@ from tests.workers.driver import Request, allocate
 from tests.workers.model.test_model import BLOCK, Alone
 from training.batch import Arrays
 from training.export import bits, released
-from training.model import CONFIG, Batch, Model, Parameters, Working, initial
+from training.model import CONFIG, Batch, Model, Parameters, Working
 from training.quantize import rounded
+from training.start import initial
 from workers.checkpoint.compact import expand, write
 
 SMALL = replace(CONFIG, vocab_size=500, hidden_size=64, intermediate_size=32, num_attention_heads=8, head_dim=32)
@@ -23,7 +24,8 @@ def noisy(seed: int) -> Parameters:
     """Parameters that are different everywhere, as the exported file holds them."""
     generator = torch.Generator().manual_seed(seed)
     found = {
-        name: each + 0.1 * torch.randn(each.shape, generator=generator) for name, each in initial(SMALL, len(IDS), seed).items()
+        name: each + 0.1 * torch.randn(each.shape, generator=generator)
+        for name, each in initial(SMALL, IDS.tolist(), seed).items()
     }
     values = rounded(found)
     return {name: each if name in ("gate_up", "down") else each.bfloat16().float() for name, each in values.items()}
@@ -50,7 +52,7 @@ def test_the_trained_model_is_the_served_one(tmp_path: Path) -> None:
     working = Working(parameters, torch.float32)
     with torch.no_grad():
         ours = logits(Model(SMALL, len(IDS)), working, batch)
-    assert ours.std() > 0.5
+    assert ours.std() > 0.3
     names = [*IDS.tolist(), 0]  # 0 is an id that shares the last row
     served = Alone(tmp_path / "small")
     for row in range(ROWS):

@@ -62,15 +62,17 @@ def test_a_run_learns_and_logs_losses_by_kind(folder: Path) -> None:
         made = batches(step)
         losses.append(log.add(made, run.train(made)))
     log.write(step=150)
-    assert losses[0] > 4 and np.mean(losses[-10:]) < 0.5
+    assert losses[0] > 5 and np.mean(losses[-10:]) < 2.5
     line = json.loads((folder / "log.jsonl").read_text())
     assert line == {"step": 150, "loss": {"count": pytest.approx(np.mean(losses), abs=1e-3)}}
 
 
-def test_the_rates_rise_stay_and_fall_to_zero() -> None:
+def test_the_rates_rise_and_fall_to_zero() -> None:
     scales = [scale(step, 1000) for step in range(1001)]
-    assert scales[0] == pytest.approx(1 / train.WARM_UP) and scales[train.WARM_UP] == 1 == scales[600]
-    assert scales[800] == pytest.approx(0.5) and scales[1000] == 0
+    top = scales.index(max(scales))
+    assert scales[0] == pytest.approx(1 / train.WARM_UP) and scales[500] == 0.5 and scales[1000] == 0
+    assert 0 < top <= train.WARM_UP and scales[:top] == sorted(scales[:top])
+    assert scales[top:] == sorted(scales[top:], reverse=True)
 
 
 def test_samples_become_rows_behind_their_prefix() -> None:

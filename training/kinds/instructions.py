@@ -255,12 +255,13 @@ def forbidden_word(rng: random.Random, split: Split, effort: Effort) -> Task:
     left = [each for each in listed if each != word]
     separator = " " if len(listed) > 1 and rng.random() < 0.25 else ", "
     asked = fill(phrase(rng, split, _LIST if len(listed) > 1 else _WORD), list=separator.join(listed))
-    marked = ", ".join(f"{each} {'no' if each == word else 'yes'}" for each in listed)
-    kept = ", ".join(left) or "nothing"
+    labels = iter("ABCDE")
+    marked = ", ".join(f"no {each}" if each == word else f"{next(labels)} {each}" for each in listed)
+    kept = " ".join(f"{label} {each}" for label, each in zip("ABCDE", left, strict=False)) or "nothing"
     steps = (
-        f"Not {word}: {marked}.",
-        f"What is left: {kept}.",
-        f"Again, without {word}: {kept}.",
+        f"Not {word}: {marked}. Left: {kept}.",
+        f"What is left may be said, the word {word} may not.",
+        f"Again, without {word}: {marked}. Left: {kept}.",
     )
     said = separator.join(left) or REFUSAL
     rule = fill(_rule(rng, split, _FORBIDDEN), word=word)
