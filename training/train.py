@@ -27,7 +27,7 @@ from training.start import initial
 from training.stream import stream
 
 THREADS = 2
-STEPS = 4_800
+STEPS = 11_000
 TOKENS = 650  # of each of a step's batches, behind its prefix
 WARM_UP = 100  # steps
 ROUNDED = 0.45  # of the steps, at the end: experts are rounded to MXFP4
@@ -157,7 +157,7 @@ def train(run: Run, until: int) -> None:
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path), required=True, help="Where the run is kept, and goes on from.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--steps", default=STEPS, show_default=True, help="How long the run is: about a third of a second each.")
+@click.option("--steps", default=STEPS, show_default=True, help="How long the run is: about half a second each.")
 @click.option("--until", type=int, help="Stop at this step of the run. [default: its last]")
 def main(folder: Path, seed: int, steps: int, until: int | None) -> None:
     """Trains ossia-tiny. Interrupted, it goes on from its last checkpoint when it is started again."""
