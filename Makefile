@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: venv dev check test proto serve
+.PHONY: venv dev check test proto serve tiny
 
 # What serving needs; `dev` adds what checking and testing need.
 venv: $(VENV)/.serve
@@ -38,3 +38,9 @@ test: dev
 
 proto: dev
 	PATH=$(BIN):$$PATH $(BIN)/python proto/generate.py
+
+# The model that ossia carries, made anew: about two hours on two cores. Interrupted, it goes on where it was.
+tiny: dev
+	$(BIN)/python -m training.train --folder build/tiny
+	$(BIN)/python -m training.export --folder build/tiny
+	$(BIN)/python -m training.evaluate --report build/tiny/evaluation.md

@@ -8,6 +8,7 @@ with grace and remove everything. SIGKILL takes a Ray of its own along.
 import argparse
 import asyncio
 import contextlib
+import io
 import json
 import logging
 import os
@@ -16,8 +17,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
-
-import psutil
 
 from cluster import gcs, probe, processes
 from cluster.race import first
@@ -41,6 +40,7 @@ def main() -> None:
     parser.add_argument("--spec", type=Path, required=True, help="a HeadSpec as JSON")
     spec = HeadSpec.parse(parser.parse_args().spec.read_text(encoding="utf-8"))
     logs.configure("head", Path(spec.log_folder))
+    processes.adopt_orphans()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     code = 0
@@ -53,10 +53,8 @@ def main() -> None:
     except RayLost as error:
         _say("error", message=str(error))
         code = 1
-    except SystemExit:
-        code = 0  # Ray handles SIGTERM from its start until our event loop does
     finally:
-        processes.kill(processes.below(psutil.Process()))
+        processes.kill_below()
     os._exit(code)  # what Ray registered to do at exit would wait for a GCS that may be gone
 
 
@@ -85,7 +83,8 @@ class Head:
         try:
             await first(self._stop.wait(), self._serve())
         finally:
-            await self._end()
+            with contextlib.redirect_stdout(io.StringIO()):  # Ray prints whom it misses, and now it is we who kill them
+                await self._end()
 
     def _on_signal(self) -> None:
         if self._stop.is_set():
@@ -188,8 +187,8 @@ def _say(event: str, **values: object) -> None:
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
-    """Before the event loop runs. An exception would have to find its way through Ray's start, which may swallow it."""
-    processes.kill(processes.below(psutil.Process()))
+    """Until the event loop runs. An exception would have to find its way through Ray's start, which may swallow it."""
+    processes.kill_below()
     os._exit(0)
 
 

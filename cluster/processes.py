@@ -1,6 +1,8 @@
 """Processes of this host: killing them for sure, waiting for their end, and finding all that belong to one Ray."""
 
+import ctypes
 import math
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -10,7 +12,8 @@ import psutil
 
 POLL_S = 0.02  # the kernel tells the end of a process to its parent alone
 KILL_TIMEOUT_S = 10.0  # for the kernel to take back what a killed process held
-ACTOR_TITLE = "ray::"  # how Ray titles the process of an actor
+ACTOR_TITLE = "ray::"  # how Ray titles the process of an actor, and its agents
+PR_SET_CHILD_SUBREAPER = 36  # of Linux' prctl(2)
 
 
 def kill_actors(pids: Iterable[int]) -> None:
@@ -25,6 +28,18 @@ def kill(processes: Iterable[psutil.Process]) -> None:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     wait(doomed, KILL_TIMEOUT_S)
+
+
+def kill_below() -> None:
+    """SIGKILL to everything below this process; returns when it is gone."""
+    for _ in range(2):  # before it dies a process may start one more
+        kill(below(psutil.Process()))
+
+
+def adopt_orphans() -> None:
+    """What is below this process stays so when its own parent dies, as agents that outlive their raylet. On Linux alone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def wait(processes: Iterable[psutil.Process], timeout_s: float = math.inf) -> None:
@@ -55,11 +70,17 @@ def below(root: psutil.Process) -> list[psutil.Process]:
 
 
 def of_ray(folder: Path) -> list[psutil.Process]:
-    """Every process of the Ray whose temporary folder this is: those whose arguments name a file in it, and all below them."""
+    """Every process of the Ray whose temporary folder this is: whose arguments name a file in it, and all below them.
+
+    One that has a title in the place of its arguments is known by its logs.
+    """
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if any(f"{folder}/session_" in argument for argument in process.cmdline()):
+            names = process.cmdline()
+            if names and names[0].startswith(ACTOR_TITLE):
+                names = [file.path for file in process.open_files()]
+            if any(f"{folder}/session_" in name for name in names):
                 found |= {each.pid: each for each in (process, *below(process))}
     return list(found.values())
 

@@ -48,11 +48,12 @@ class LocalRay:
             _approach(spec.ray_address)
         import ray
 
+        _keep_signals()
         try:
             ray.init(namespace=NAMESPACE, log_to_driver=False, configure_logging=False, **_arguments(spec))
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        except Exception as error:  # Ray raises no more than that where it waits in vain for its own processes
             where = f"Ray at {spec.ray_address} cannot be joined (its token?)" if spec.ray_address else "Ray does not start"
-            raise UserError(f"{where}: {str(error).strip().splitlines()[0]}") from error
+            raise UserError(f"{where}: {(str(error).strip() or repr(error)).splitlines()[0]}") from error
         self.address: str = ray.get_runtime_context().gcs_address
         self._started = processes.below(psutil.Process()) if self.own else []
         self._reaper = reaper.start(self._started) if self.own else None
@@ -71,6 +72,19 @@ class LocalRay:
         if gcs_alive:
             ray.shutdown()
         processes.kill(started)
+
+
+def _keep_signals() -> None:
+    """A signal finds the handler of this process also while Ray starts.
+
+    Ray would put one of its own in the place of SIGTERM's, which raises wherever ray.init is, and below it one in C++ that
+    takes SIGTERM for a crash: it prints the stack, and aborts this process three seconds later. An environment variable
+    would tell Ray the latter, but ranks would inherit it, whose crashes must leave a stack.
+    """
+    from ray._private import ray_constants, utils
+
+    ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
+    utils.set_sigterm_handler = lambda _handler: None
 
 
 def _approach(address: str) -> None:

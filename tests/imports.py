@@ -34,10 +34,11 @@ RULES = (
     Rule("workers.model.layout", (*LIBRARIES_OF_TORCH, "grpc", "ray")),
     Rule("workers.runner.spec", (*LIBRARIES_OF_TORCH, "grpc", "ray")),
     Rule("ossia", (*LIBRARIES_OF_TORCH, "ray", "router", "workers", "cluster")),
-    *(Rule(package, ("tests", "benchmarks")) for package in ("router", "workers", "cluster", "ossia")),
+    *(Rule(package, ("tests", "benchmarks", "training")) for package in ("router", "workers", "cluster", "ossia")),
+    Rule("training", ("benchmarks",)),
     *(
         Rule(package, ("proto",), indirectly=False)
-        for package in ("router", "workers", "cluster", "ossia", "tests", "benchmarks")
+        for package in ("router", "workers", "cluster", "ossia", "tests", "benchmarks", "training")
     ),
 )
 SOURCES = {
@@ -46,6 +47,7 @@ SOURCES = {
     "cluster": "cluster",
     "benchmarks": "benchmarks",
     "ossia": "proto/ossia",
+    "training": "training",
     "tests": "tests",
 }
 

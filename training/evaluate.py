@@ -15,18 +15,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+import torch
 from tqdm.asyncio import tqdm
 
+from cluster.make_checkpoint import default_checkpoint
 from ossia.common.errors import UserError
 from router.harmony import vocabulary
 from router.harmony.types import Message, ToolCall
 from tests.e2e.serving import Serving
-from training import judge, report
+from training import judge, report, rows
 from training.client import Client
 from training.judge import Said
 from training.kinds import KINDS
 from training.report import Row, share
 from training.task import EFFORTS, Make, Task
+from workers.checkpoint import open_checkpoint
 
 CALL = "call"
 STRAWBERRY = "How many rs are in the word 'strawberry'?"
@@ -63,16 +67,16 @@ def mixed(kinds: Mapping[str, Make], count: int, purpose: str) -> list[Task]:
 
 async def evaluate(client: Client, counts: Counts, kinds: Mapping[str, Make]) -> list[Row]:
     """All that needs a server."""
-    rows = [
+    measured = [
         await well_formed(client, mixed(kinds, counts.turns, "sampled"), 1, WELL_FORMED),
         await well_formed(client, mixed(kinds, counts.turns // 2, "greedy"), 0, GREEDY),
         await answers(client, CALL, tasks(kinds, CALL, counts.tools, "answers"), CALLS),
     ]
     for kind in kinds:
         if kind != CALL:
-            rows.append(await answers(client, kind, tasks(kinds, kind, counts.each, "answers"), ANSWERS))
-    rows.append(await efforts(client, mixed(kinds, max(len(kinds), counts.each), "efforts")))
-    return [*rows, await strawberry(client, 0, 1, 1.0), await strawberry(client, 1, 20, None)]
+            measured.append(await answers(client, kind, tasks(kinds, kind, counts.each, "answers"), ANSWERS))
+    measured.append(await efforts(client, mixed(kinds, max(len(kinds), counts.each), "efforts")))
+    return [*measured, await strawberry(client, 0, 1, 1.0), await strawberry(client, 1, 20, None)]
 
 
 async def well_formed(client: Client, asked: Sequence[Task], temperature: float, bar: float) -> Row:
@@ -81,7 +85,8 @@ async def well_formed(client: Client, asked: Sequence[Task], temperature: float,
     turns = await _gather(what, [client.generate(task, temperature, seed) for seed, task in enumerate(asked)])
     flaws = [judge.flaw(turn, task.tools) for task, turn in zip(asked, turns, strict=True)]
     told = [
-        flaw and f"{task.kind}: {flaw}: {vocabulary.decode(turn)}" for task, turn, flaw in zip(asked, turns, flaws, strict=True)
+        flaw and f"{task.kind}: {flaw}: {vocabulary.decode(turn)!r}"
+        for task, turn, flaw in zip(asked, turns, flaws, strict=True)
     ]
     return share(what, told, bar)
 
@@ -89,7 +94,7 @@ async def well_formed(client: Client, asked: Sequence[Task], temperature: float,
 async def answers(client: Client, kind: str, asked: Sequence[Task], bar: float) -> Row:
     """Of turns through the chat endpoint, greedy, how many are right."""
     said = await _gather(kind, [client.chat(task) for task in asked])
-    what = f"{kind}: right function, exactly right arguments" if kind == CALL else f"{kind}: right"
+    what = f"{kind}: right function and exactly right arguments" if kind == CALL else f"{kind}: right answer"
     return share(what, [_failure(*pair) for pair in zip(asked, said, strict=True)], bar)
 
 
@@ -108,7 +113,18 @@ async def strawberry(client: Client, temperature: float, times: int, bar: float 
     """The README's prompt."""
     task = Task("counting", (Message("user", STRAWBERRY),), "medium", "", "3", accepts=says_three)
     said = await _gather("strawberry", [client.chat(task, temperature, seed) for seed in range(times)])
-    return share(f"the README's prompt, temperature {temperature:g}: right", [_failure(task, each) for each in said], bar)
+    return share(
+        f"the README's prompt, temperature {temperature:g}: right answer", [_failure(task, each) for each in said], bar
+    )
+
+
+def covered(model: Path) -> Row:
+    """How much of ordinary English, in tokens, the ids cover whose row of the embedding no other id shares."""
+    matrix = open_checkpoint(model).read("model.embed_tokens.weight").view(torch.uint16).numpy()
+    _, ids, times = np.unique(matrix.view(f"V{matrix[0].nbytes}").ravel(), return_index=True, return_counts=True)
+    own = ids[times == 1].tolist()
+    share = rows.coverage(own, rows.prose())
+    return Row(f"tokens of ordinary English that the {len(own):,} ids with a row of their own cover", report.percent(share))
 
 
 def says_three(text: str) -> bool:
@@ -122,8 +138,8 @@ def says_three(text: str) -> bool:
 def _failure(task: Task, said: Said) -> str | None:
     if judge.right(task, said):
         return None
-    asked = next(message.content for message in reversed(task.messages) if message.role == "user")
-    return f"{asked!r} ({task.effort}): wanted {_told(task.answer)}, got {_said(said)}"
+    asked = " / ".join(repr(message.content) for message in task.messages)
+    return f"{asked} ({task.effort}): wanted {_told(task.answer)}, got {_said(said)}"
 
 
 def _said(said: Said) -> str:
@@ -142,7 +158,7 @@ async def _gather(what: str, asked: Sequence[Awaitable[Result]]) -> list[Result]
 
 
 @contextmanager
-def served(model: Path | None) -> Iterator[str]:
+def served(model: Path) -> Iterator[str]:
     """The URL of `ossia serve` on one rank, which ends with this."""
     with tempfile.TemporaryDirectory() as folder:
         serving = Serving(Path(folder), model, "--replicas=1", "--ranks=1", name="evaluation")
@@ -160,6 +176,24 @@ async def run(url: str, counts: Counts, kinds: Mapping[str, Make]) -> tuple[str,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    counts = QUICK if options.quick else Counts()
+    counts = replace(counts, **{field: value for field in vars(counts) if (value := getattr(options, field)) is not None})
+    if options.url:
+        model, measured = asyncio.run(run(options.url, counts, KINDS))
+    else:
+        folder = options.model or default_checkpoint()
+        with served(folder) as url:
+            model, measured = asyncio.run(run(url, counts, KINDS))
+        measured.append(covered(folder))
+    text = report.markdown(model, measured)
+    print(text, end="")
+    if options.report:
+        options.report.write_text(text)
+    return 0 if report.reached(measured) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=(__doc__ or "").split("\n")[0])
     server = parser.add_mutually_exclusive_group()
     server.add_argument("--url", help="of a running server, without /v1; by default one is started for this")
@@ -168,23 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help=f"fewer tasks: {QUICK}")
     for field, default in vars(Counts()).items():
         parser.add_argument(f"--{field}", type=int, help=f"[default: {default}]")
-    options = parser.parse_args(arguments)
-    counts = QUICK if options.quick else Counts()
-    asked = {field: getattr(options, field) for field in vars(counts) if getattr(options, field) is not None}
-    if options.url:
-        text, reached = _report(options.url, replace(counts, **asked))
-    else:
-        with served(options.model) as url:
-            text, reached = _report(url, replace(counts, **asked))
-    print(text, end="")
-    if options.report:
-        options.report.write_text(text)
-    return 0 if reached else 1
-
-
-def _report(url: str, counts: Counts) -> tuple[str, bool]:
-    model, rows = asyncio.run(run(url, counts, KINDS))
-    return report.markdown(model, rows), report.reached(rows)
+    return parser
 
 
 if __name__ == "__main__":

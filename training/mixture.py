@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from router.harmony.types import Effort, Message
 from training.drills import drill
 from training.kinds import KINDS
+from training.kinds.talk import RULES
 from training.sample import Sample, sample
 from training.task import EFFORTS, Task
 
@@ -19,29 +20,32 @@ PLAIN = {
     "counting": 20,
     "repeat": 6,
     "reverse": 12,
-    "small talk": 4,
-    "identity": 3,
-    "unknown": 8,
+    "small talk": 9,
+    "identity": 9,
+    "unknown": 9,
     "memory": 8,
-    "persona": 6,
+    "persona": 9,
     "greeting": 4,
-    "forbidden word": 9,
-    "json": 14,
+    "forbidden word": 12,
+    "json": 18,
 }
 """How often each kind is shown where no functions are declared; what is harder to learn more often."""
 WITH_FUNCTIONS = {"call": 60, "tool answer": 22, "no tool": 18}
-FUNCTIONS = 0.42
+FUNCTIONS = 0.45
 """The share of batches in which functions are declared."""
 EARLIER = ("small talk", "identity", "arithmetic", "unknown", "repeat")
 """Kinds of which an earlier turn may be."""
 EARLIER_SHARE = 0.1
-DATED_SHARE = 0.4
+RULED = ("arithmetic", "counting", "repeat", "reverse")
+"""Kinds that stay the same under a developer message that asks for nothing in particular."""
+RULED_SHARE = 0.15
+DATED_SHARE = 0.6
 FIRST_DAY, DAYS = date(2024, 1, 1), 5000
 
 
 def drills(progress: float) -> float:
-    """The share of drills: all at first, until copying has formed, then fewer and fewer."""
-    return max(0.05, min(1.0, 1.2 - 8 * progress))
+    """The share of drills: most at first, then fewer and fewer."""
+    return max(0.06, 0.6 - 8 * progress)
 
 
 def steps(seed: int, block: int, progress: float, ids: Sequence[int], tokens: int) -> list[list[list[Sample]]]:
@@ -90,6 +94,8 @@ def _cut(rng: random.Random, samples: list[Sample]) -> list[list[Sample]]:
 
 def _task(rng: random.Random, kind: str, effort: Effort) -> Task:
     task = KINDS[kind](rng, "train", effort)
+    if kind in RULED and rng.random() < RULED_SHARE:
+        task = replace(task, messages=(Message("developer", rng.choice(RULES)), *task.messages))
     return _after_another(rng, task) if rng.random() < EARLIER_SHARE else task
 
 

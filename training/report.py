@@ -22,10 +22,10 @@ def share(what: str, failures: Sequence[str | None], bar: float | None) -> Row:
     """How many of the cases have no failure; of none at all, none passes. `bar` is a share."""
     wrong = tuple(failure for failure in failures if failure is not None)
     correct = len(failures) - len(wrong)
-    measured = f"{correct:,} of {len(failures):,} ({_percent(correct / max(1, len(failures)))})"
+    measured = f"{correct:,} of {len(failures):,} ({percent(correct / max(1, len(failures)))})"
     if bar is None:
         return Row(what, measured, failures=wrong)
-    return Row(what, measured, _percent(bar), bool(failures) and correct >= bar * len(failures), wrong)
+    return Row(what, measured, percent(bar), bool(failures) and correct >= bar * len(failures), wrong)
 
 
 def reached(rows: Sequence[Row]) -> bool:
@@ -40,7 +40,12 @@ def markdown(model: str, rows: Sequence[Row]) -> str:
     if missed:
         lines += ["", "## Some of the failures"]
     for row in missed:
-        lines += ["", f"{row.what}:", "", *(f"- {_quoted(failure)}" for failure in row.failures[:SHOWN])]
+        lines += [
+            "",
+            f"{row.what[0].upper()}{row.what[1:]}:",
+            "",
+            *(f"- {_quoted(failure)}" for failure in row.failures[:SHOWN]),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -51,7 +56,7 @@ def table(rows: Sequence[Row]) -> list[str]:
     return head + [f"| {row.what} | {row.measured} | {row.bar} | {marks[row.passed]} |" for row in rows]
 
 
-def _percent(part: float) -> str:
+def percent(part: float) -> str:
     """Never rounded up to what was not reached."""
     return f"{int(part * 1000 + 1e-9) / 10:g} %"
 

@@ -1,18 +1,22 @@
 """Which ids have a row of their own in ossia-tiny's vocabulary-sized matrices; all others share one."""
 
 import random
-from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Set
 from datetime import date
+from itertools import compress
 
 from router.harmony import vocabulary
 from training import drills, words
+from training.kinds import KINDS
 from training.sample import sample
 from training.task import EFFORTS, Split
 
-COUNT = 5000
-SAMPLES = 100
-"""Tasks of each kind, split and effort whose tokens are looked at."""
+COUNT = 6000
+STALE = 500
+"""The tokens of a kind are known when so many tasks in a row have said no new one."""
+SEEN = 3
+"""In so many tasks a token must occur to be told from others, where none says it."""
 SPECIAL = (
     vocabulary.STARTOFTEXT,
     vocabulary.ENDOFTEXT,
@@ -28,11 +32,12 @@ SPLITS: tuple[Split, ...] = ("train", "held-out")
 
 
 def distinct() -> tuple[int, ...]:
-    """The ids with a row of their own, ascending: all that tasks and drills use, and to `COUNT` the most frequent in English.
+    """The ids with a row of their own, ascending: what tasks and drills use, and up to `COUNT` the most frequent in English.
 
     More than `COUNT` where tasks use more. Takes half a minute.
     """
-    chosen = {*SPECIAL, *_basic(), *_words(), *_drills(), *_tasks()}
+    chosen = {*SPECIAL, *_basic(), *_words(), *_drills()}
+    chosen |= _tasks(chosen)
     for token in _frequent():
         if len(chosen) >= COUNT:
             break
@@ -82,25 +87,26 @@ def _drills() -> Iterator[int]:
         yield from vocabulary.encode(text)
 
 
-def _tasks() -> set[int]:
-    from training.kinds import KINDS
-
-    found: set[int] = set()
+def _tasks(chosen: Set[int]) -> set[int]:
+    """What tasks say beyond what is chosen, and what they are often asked with."""
+    said, seen = set(chosen), Counter[int]()
     for kind, make in KINDS.items():
-        rng = random.Random(kind)
-        for split in SPLITS:
-            for effort in EFFORTS:
-                for _ in range(SAMPLES):
-                    today = date.fromordinal(rng.randint(738_000, 745_000))
-                    found.update(sample(make(rng, split, effort), today).tokens)
-    return found
+        rng, stale = random.Random(kind), 0
+        while stale < STALE:
+            today = date.fromordinal(rng.randint(738_000, 745_000))
+            task = sample(make(rng, rng.choice(SPLITS), rng.choice(EFFORTS)), today)
+            new = set(compress(task.tokens, task.predicted)) - said
+            stale = 0 if new else stale + 1
+            said |= new
+            seen.update(set(task.tokens))
+    return said | {token for token, count in seen.items() if count >= SEEN}
 
 
 def _frequent() -> Iterator[int]:
     """The tokens of English words, from the most frequent; a word starts lower-case behind a space most often."""
     counted: dict[int, float] = defaultdict(float)
     for word, share in words.english().items():
-        for form, part in ((" " + word, 1.0), (word, 0.1), (" " + word.capitalize(), 0.15), (word.capitalize(), 0.15)):
+        for form, part in ((" " + word, 1.0), (word, 0.05), (" " + word.capitalize(), 0.05), (word.capitalize(), 0.05)):
             for token in vocabulary.encode(form):
                 counted[token] += share * part
     return iter(sorted(counted, key=lambda token: -counted[token]))

@@ -133,7 +133,7 @@ def common(rng: random.Random) -> str:
 
 
 def foreign(rng: random.Random) -> str:
-    """One to four words of another script, or rare ones: nothing but tokens (and spaces) that are never told apart."""
+    """Text of another script, or with accents, in one to four tokens, none of which is ever told apart."""
     while True:
         text = "".join(rng.choices(rng.choice(_foreign_tokens()), k=rng.randint(1, 4))).strip()
         if all(is_foreign(token) for form in (text, " " + text) for token in vocabulary.encode(form)):
@@ -141,7 +141,7 @@ def foreign(rng: random.Random) -> str:
 
 
 def is_foreign(token: int) -> bool:
-    """Whether this id never gets a row of its own: part of a character, of another script than Latin, or rare."""
+    """Whether this id never gets a row of its own: part of a character, or letters beyond ASCII."""
     return token in _foreign_ids()
 
 
@@ -225,38 +225,30 @@ def _is_underscored(chosen: list[str]) -> bool:
 @functools.cache
 def _foreign_ids() -> frozenset[int]:
     table = vocabulary.load().table[: vocabulary.FIRST_SPECIAL]
-    rare = {token for group in _rare_words() for token in (tokens()[group], tokens()[group[1:]])}
-    return frozenset(token for token, text in enumerate(table) if _is_other_script(text)) | rare
+    return frozenset(
+        token for token, text in enumerate(table) if not text.isascii() and _is_foreign(text.decode("utf-8", "replace"))
+    )
 
 
-def _is_other_script(text: bytes) -> bool:
-    if text.isascii():
-        return False
-    letters = text.decode("utf-8", "replace")
-    return any(letter == "\N{REPLACEMENT CHARACTER}" or _is_other_letter(letter) for letter in letters)
+def _is_foreign(text: str) -> bool:
+    return any(character == "\N{REPLACEMENT CHARACTER}" or _script(character) for character in text)
 
 
-def _is_other_letter(letter: str) -> bool:
-    return letter.isalpha() and "LATIN" not in unicodedata.name(letter, "")
+@functools.cache
+def _script(character: str) -> str:
+    """LATIN, GREEK, CYRILLIC...; empty for ASCII and for what is no letter."""
+    return unicodedata.name(character, "").split(" ")[0] if character.isalpha() and not character.isascii() else ""
 
 
 @functools.cache
 def _foreign_tokens() -> tuple[tuple[str, ...], ...]:
-    """Groups of tokens that make foreign text: one for each script, and rare words."""
-    scripts: dict[str, list[str]] = {script: [] for script in ("CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "CJK")}
-    for text in vocabulary.load().table[: vocabulary.FIRST_SPECIAL]:
-        letters = text.decode("utf-8", "replace")
-        script = unicodedata.name(letters[-1:], "").split(" ")[0] if letters.strip().isalpha() else ""
-        if script in scripts and _is_other_script(text):
-            scripts[script].append(letters)
-    return (*(tuple(found) for found in scripts.values()), _rare_words())
-
-
-@functools.cache
-def _rare_words() -> tuple[str, ...]:
-    """Long words of one token, with and without a space, that are hardly English."""
-    return tuple(
-        text
-        for text in tokens()
-        if len(text) > 7 and text[0] == " " and text[1:] in tokens() and text.islower() and text[1:] not in english()
-    )
+    """Groups of tokens that make foreign text: one for each of some scripts, Latin with accents among them."""
+    groups: dict[str, list[str]] = {
+        script: [] for script in ("CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "CJK", "LATIN")
+    }
+    for token in sorted(_foreign_ids()):
+        text = vocabulary.load().table[token].decode("utf-8", "replace")
+        script = max(map(_script, text))
+        if text.strip().isalpha() and script in groups:
+            groups[script].append(text)
+    return tuple(tuple(group) for group in groups.values())

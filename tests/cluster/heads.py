@@ -50,12 +50,12 @@ def spec(**changes: Any) -> HeadSpec:
 class Head:
     """A running head."""
 
-    def __init__(self, spec: HeadSpec, folder: Path) -> None:
+    def __init__(self, spec: HeadSpec, folder: Path, module: str = "cluster.head") -> None:
         self.spec = replace(spec, log_folder=str(folder / "logs"), ray_folder=spec.ray_folder or str(folder))
         file = folder / f"spec-{time.monotonic_ns()}.json"
         file.write_text(json.dumps(asdict(self.spec)))
         self._stderr = folder / "stderr"
-        command = [sys.executable, "-m", "cluster.head", "--spec", str(file)]
+        command = [sys.executable, "-m", module, "--spec", str(file)]
         with self._stderr.open("a") as stderr:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True)
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -127,9 +127,9 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def running(spec: HeadSpec, folder: Path) -> Iterator[Head]:
+def running(spec: HeadSpec, folder: Path, module: str = "cluster.head") -> Iterator[Head]:
     """A head, killed at the end where the test has not stopped it."""
-    head = Head(spec, folder)
+    head = Head(spec, folder, module)
     try:
         yield head
     finally:

@@ -16,6 +16,8 @@ from cluster.spec import Survivor
 from ossia.v1 import fleet_pb2
 from tests.cluster import heads
 from tests.cluster.heads import FAILED, READY, Head, pids, serves
+from workers.model.layout import Layout
+from workers.runner.spec import RunnerSpec
 
 pytestmark = pytest.mark.slow
 
@@ -152,6 +154,25 @@ def test_a_head_that_is_stopped_while_it_starts_leaves_at_once() -> None:
             time.sleep(1.5)
             head.process.terminate()
         for head, folder in zip(starting, folders, strict=True):
-            assert head.process.wait(15) in (0, -signal.SIGTERM), head.stderr  # the latter before it began anything
+            assert head.process.wait(45) in (0, -signal.SIGTERM), head.stderr  # the latter before it began anything
             assert processes.of_ray(folder) == []
             assert head.stderr == ""
+
+
+def test_a_head_that_is_stopped_as_soon_as_ray_has_started_leaves_nothing_and_says_nothing() -> None:
+    """Where Ray's own handlers would be, were they not kept out."""
+    spec = heads.spec(grace_s=60.0)
+    with heads.folder() as folder, heads.running(spec, folder, "tests.fakes.stopped_head") as head:
+        assert head.process.wait(120) == 0, head.stderr
+        assert processes.of_ray(folder) == []
+        assert head.stderr == ""
+
+
+def test_a_head_that_is_stopped_while_replicas_start_says_nothing() -> None:
+    """Of the deaths that are its own doing."""
+    spec = heads.spec(grace_s=60.0, runner=RunnerSpec("hang", Layout(2)))
+    with heads.folder() as folder, heads.running(spec, folder) as head:
+        head.event("controller")
+        assert head.stop() == 0
+        assert processes.of_ray(folder) == []
+        assert head.stderr == ""

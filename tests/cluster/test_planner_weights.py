@@ -9,7 +9,8 @@ import torch
 
 from cluster.planner import weight_bytes
 from workers.checkpoint import open_checkpoint
-from workers.checkpoint.random import Form, write_random
+from workers.checkpoint.random import write_random
+from workers.checkpoint.released import Form
 from workers.model.config import ModelConfig
 from workers.model.layers import Attention, Embedding, Head, Mixture, Norm
 from workers.model.layout import Layout, Shard

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from google.protobuf.json_format import MessageToJson
@@ -27,14 +28,16 @@ def main() -> None:
             sys.exit(2)
         case "crash":
             raise RuntimeError("the head has a bug")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGUSR1, lambda *_: say(event="gcs_lost"))
-    signal.signal(signal.SIGUSR2, lambda *_: lose_raylet())
+    signals: SimpleQueue[int] = SimpleQueue()  # an exception in the midst of Popen would lose the process that it has started
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda number, _: signals.put(number))
     children: list[subprocess.Popen[bytes]] = []
     try:
         run(spec, children)
-        while True:
-            signal.pause()
+        while (received := signals.get()) == signal.SIGUSR1:
+            say(event="gcs_lost")
+        if received == signal.SIGUSR2:
+            lose_raylet()
     finally:
         for child in children:
             child.kill()

@@ -108,8 +108,9 @@ async def test_a_lost_controller_is_logged_once(caplog: pytest.LogCaptureFixture
         again.states.put_nowait(state(1, 1, "a"))
         await again.start(int(address.rpartition(":")[2]))
         await waiting
-        assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
         await again.server.stop(0)
+    # gRPC's poller, which all tests share, may log to "asyncio" that the loop of an earlier test is closed
+    assert [record.levelname for record in caplog.records if record.name.startswith("router.")] == ["WARNING", "INFO"]
 
 
 async def test_router_keeps_its_fleet_when_the_controller_is_gone() -> None:

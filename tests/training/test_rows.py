@@ -6,6 +6,7 @@ import pytest
 
 from router.harmony import vocabulary
 from training import drills, rows, words
+from training.kinds import KINDS
 from training.sample import sample
 from training.task import Task
 
@@ -14,7 +15,7 @@ from training.task import Task
 def ids() -> tuple[int, ...]:
     """Of a few samples of each kind."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "SAMPLES", 2)
+        patch.setattr(rows, "STALE", 5)
         first = rows.distinct()
         assert rows.distinct() == first, "the ids depend on more than the program"
     return first
@@ -46,8 +47,6 @@ def test_foreign_text_has_none(ids: tuple[int, ...]) -> None:
 
 
 def test_tasks_and_the_template_have_rows(ids: tuple[int, ...]) -> None:
-    from training.kinds import KINDS
-
     for make in KINDS.values():
         task: Task = make(random.Random(4), "train", "low")
         tokens = sample(task).tokens

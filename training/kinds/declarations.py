@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from router.harmony import vocabulary
 from router.harmony.types import Tool
 from training import words
-from training.kinds.families import ACTIONS, ASKED, FOUND, QUESTIONS, TOLD, VALUES
+from training.kinds.families import ACTIONS, ASKED, FOUND, OTHER_WORDS, QUESTIONS, REAL, TOLD, VALUES
 from training.kinds.phrasing import fill, phrase
 from training.split import draw
 from training.task import Split
@@ -31,6 +31,7 @@ _CALLED = (
     *("where {name} is {value}", "where the {name} is {value}", "whose {name} is {value}", "if {name} is {value}"),
     *("with a {name} of {value}", "using {name} {value}", "with {name} = {value}", "with {name}: {value}"),
 )
+_ADJECTIVES = ("current", "given", "full", "best", "right", "local", "new", "next")
 _SCOPES = ("of a user", "in a list", "for a place", "from the server", "by name", "of a thing", "for a day", "with care")
 
 
@@ -66,7 +67,7 @@ def request(rng: random.Random, split: Split) -> Request:
 
 def _question(rng: random.Random, split: Split) -> Request:
     what = rng.choice(QUESTIONS)
-    return _real(rng, split, what, FOUND, _TELL, lambda wording: fill(rng.choice(ASKED), x=wording))
+    return _real(rng, split, what, FOUND, _TELL, lambda wording: _asked(rng, wording))
 
 
 def _action(rng: random.Random, split: Split) -> Request:
@@ -79,28 +80,36 @@ def _real(
     rng: random.Random, split: Split, what: str, verbs: tuple[str, ...], tells: tuple[str, ...], ask: Callable[[str], str]
 ) -> Request:
     """A function of a family: `verbs` are for its name, `tells` for its description."""
+    what, *sayings = what.split(" / ")
     main, _, extra = what.partition(" | ")
     topic = main.split()[1]
-    name = draw(split, lambda: f"{rng.choice(verbs)}{rng.choice(_BEFORE)}_{topic}{rng.choice(_BEHIND)}")
-    wording = f"{main} {extra}" if extra and rng.random() < 0.5 else main
-    text = phrase(rng, split, lambda: ask(wording))
+
+    def frame() -> str:
+        if sayings and rng.random() < 0.25:
+            return rng.choice(sayings)
+        return ask(f"{main} {extra}" if extra and rng.random() < 0.5 else main)
+
+    text = phrase(rng, split, frame)
+    required, said = _PLACE.findall(main), _PLACE.findall(text)
     arguments = [
         Argument(
             _named(rng, split, word),
             word,
             VALUES[word],
-            word in _PLACE.findall(main),
-            _value(rng, split, VALUES[word]) if word in _PLACE.findall(wording) else None,
+            word in required,
+            _value(rng, split, VALUES[word]) if word in said else None,
         )
         for word in _PLACE.findall(what)
     ]
+    name = draw(split, lambda: f"{rng.choice(verbs)}{rng.choice(_BEFORE)}_{topic}{rng.choice(_BEHIND)}")
     purpose = _plain(main).split(" ", 1)[1] if rng.random() < 0.6 else topic
     text = fill(text, **{each.word: str(each.value) for each in arguments})
-    return _declared(rng, name, topic, f"{_verb(rng, tells)} the", purpose, arguments, text)
+    return _declared(rng, name, topic, _verb(rng, tells), purpose, arguments, text)
 
 
 def _named(rng: random.Random, split: Split, word: str) -> str:
-    """An argument's name with this word in it."""
+    """An argument's name with this word in it, or another for the same."""
+    word = rng.choice((word, word, *OTHER_WORDS.get(word, ())))
     return draw(split, lambda: f"{rng.choice(_FIRST)}{word}{rng.choice(_LAST)}")
 
 
@@ -116,7 +125,7 @@ def _invented(rng: random.Random, split: Split) -> Request:
     for place, each in enumerate(said):
         text = fill(text, **{f"name{place}": each.name, f"value{place}": str(each.value)})
     purpose = f"{topic} {rng.choice(_SCOPES)}" if rng.random() < 0.4 else topic
-    return _declared(rng, name, topic, f"{_verb(rng, (*_TELL, verb))} the", purpose, arguments, fill(text, topic=topic))
+    return _declared(rng, name, topic, _verb(rng, (*_TELL, verb)), purpose, arguments, fill(text, topic=topic))
 
 
 def _arguments(rng: random.Random, split: Split, topic: str) -> list[Argument]:
@@ -154,11 +163,18 @@ def _called(rng: random.Random, verb: str, count: int) -> str:
         wording += f" and {joined}" if place and rng.random() < 0.7 else f" {joined}"
     if count == 1 and rng.random() < 0.3:
         wording = f"the {{topic}} {rng.choice(('of', 'for', 'in', 'at', 'with'))} {{value0}}"
-    return _told(rng, verb, wording) if rng.random() < 0.4 else fill(rng.choice(ASKED), x=wording)
+    return _told(rng, verb, wording) if rng.random() < 0.4 else _asked(rng, wording)
 
 
 def _told(rng: random.Random, verb: str, wording: str) -> str:
-    text = fill(rng.choice(TOLD), x=f"{verb} {wording}")
+    return _capital(fill(rng.choice(TOLD), x=f"{verb} {wording}"))
+
+
+def _asked(rng: random.Random, wording: str) -> str:
+    return _capital(fill(rng.choice(ASKED), x=wording))
+
+
+def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
@@ -180,26 +196,31 @@ def _plain(wording: str) -> str:
 
 
 def _declared(
-    rng: random.Random, name: str, topic: str, begin: str, purpose: str, arguments: list[Argument], text: str
+    rng: random.Random, name: str, topic: str, verb: str, purpose: str, arguments: list[Argument], text: str
 ) -> Request:
     """The request, with its required arguments declared first."""
     arguments = sorted(arguments, key=lambda each: not each.required)
     described = rng.random() < 0.2
-    properties = {each.name: _schema(each, described) for each in arguments}
+    description = f"{verb} the {rng.choice(_ADJECTIVES)} {purpose}." if rng.random() < 0.15 else f"{verb} the {purpose}."
+    properties = {each.name: _schema(rng, each, described) for each in arguments}
     required = [each.name for each in arguments if each.required]
-    tool = Tool(name, f"{begin} {purpose}.", {"type": "object", "properties": properties, "required": required})
+    tool = Tool(name, description, {"type": "object", "properties": properties, "required": required})
     return Request(tool, topic, purpose, text, {each.name: each.value for each in arguments if each.value is not None})
 
 
-def _schema(argument: Argument, described: bool) -> dict[str, str]:
-    schema = {"type": "integer" if argument.kind == "number" else "string"}
+def _schema(rng: random.Random, argument: Argument, described: bool) -> dict[str, object]:
+    schema: dict[str, object] = {"type": "integer" if argument.kind == "number" else "string"}
+    if argument.kind == "word" and rng.random() < 0.2:
+        choices = [argument.value or words.common(rng), words.common(rng)]
+        schema["enum"] = rng.sample(choices, 2)
     return schema | {"description": f"The {argument.word}."} if described else schema
 
 
 def _value(rng: random.Random, split: Split, kind: str) -> Value:
     match kind:
         case "name":
-            return words.name(rng, split)
+            real = split == "train" and rng.random() < 0.15
+            return draw(split, lambda: rng.choice(REAL)) if real else words.name(rng, split)
         case "number":
             return draw(split, lambda: rng.randrange(rng.choice((10, 100, 1000))))
         case "word" if rng.random() < 0.3:

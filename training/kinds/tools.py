@@ -6,7 +6,7 @@ of the declaration and the user's message; the call copies them. Split are names
 
 import json
 import random
-from collections.abc import Sequence
+import re
 from dataclasses import replace
 
 from router.harmony.types import Effort, Message, Tool, ToolCall
@@ -25,14 +25,15 @@ _DONE = ("done", "ready", "open", "closed", "good", "late", "free", "full", "new
 def call(rng: random.Random, split: Split, effort: Effort) -> Task:
     """One of up to three functions fits."""
     wanted = request(rng, split)
-    tools = _with_others(rng, split, [wanted], rng.choice((0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2)))
+    others = _others(rng, split, rng.choice((0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2)), _said(wanted.text) | {wanted.topic})
+    tools = _declared(rng, [wanted, *others])
     return Task("call", (Message("user", wanted.text),), effort, _analysis(wanted, effort), _call(wanted), tools)
 
 
 def tool_answer(rng: random.Random, split: Split, effort: Effort) -> Task:
     """The function has answered; what it returned is said in a sentence."""
     wanted = request(rng, split)
-    tools = _with_others(rng, split, [wanted], rng.choice((0, 0, 1)))
+    others = _others(rng, split, rng.choice((0, 0, 1)), _said(wanted.text) | {wanted.topic})
     result = _result(rng, split)
     sentence = f"The {wanted.topic} is {result}."
     messages = (
@@ -45,7 +46,7 @@ def tool_answer(rng: random.Random, split: Split, effort: Effort) -> Task:
         "medium": f"{wanted.tool.name} gave a result.\n{sentence}",
         "high": f"{wanted.tool.name} gave a result.\n{sentence}\nCheck: the result is {result}, so the answer is complete.",
     }
-    return Task("tool answer", messages, effort, steps[effort], sentence, tools)
+    return Task("tool answer", messages, effort, steps[effort], sentence, _declared(rng, [wanted, *others]))
 
 
 def no_tool(rng: random.Random, split: Split, effort: Effort) -> Task:
@@ -54,11 +55,9 @@ def no_tool(rng: random.Random, split: Split, effort: Effort) -> Task:
         *(small_talk, small_talk, identity, unknown, unknown, _unavailable),
         *(ARITHMETIC["arithmetic"], COUNTING["counting"], LISTS["repeat"]),
     )
-    while True:
-        task = rng.choice(kinds)(rng, split, effort)
-        tools = _with_others(rng, split, [], rng.randint(1, 3))
-        if not _fits(task.messages[-1].content, tools):
-            return replace(task, kind="no tool", tools=tools)
+    task = rng.choice(kinds)(rng, split, effort)
+    others = _others(rng, split, rng.randint(1, 3), _said(task.messages[-1].content))
+    return replace(task, kind="no tool", tools=_declared(rng, others))
 
 
 def _unavailable(rng: random.Random, split: Split, effort: Effort) -> Task:
@@ -66,21 +65,23 @@ def _unavailable(rng: random.Random, split: Split, effort: Effort) -> Task:
     return replace(unknown(rng, split, effort), messages=(Message("user", request(rng, split).text),))
 
 
-def _fits(text: str, tools: Sequence[Tool]) -> bool:
-    """Whether the text has a word of a function's name."""
-    said = {word.strip("?.!,:\"'").lower() for word in text.split()}
-    return any(said & set(tool.name.split("_")[1:]) for tool in tools)
+def _said(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
-def _with_others(rng: random.Random, split: Split, wanted: list[Request], others: int) -> tuple[Tool, ...]:
-    """The wanted function among others, which have other topics."""
-    requests = list(wanted)
-    while len(requests) < len(wanted) + others:
+def _others(rng: random.Random, split: Split, count: int, taken: set[str]) -> list[Request]:
+    """Functions for something else than the words in `taken`, and each for something else."""
+    others: list[Request] = []
+    while len(others) < count:
         other = request(rng, split)
-        if all(other.topic not in (each.topic, *each.text.split()) and each.topic not in other.tool.name for each in requests):
-            requests.append(other)
-    rng.shuffle(requests)
-    return tuple(each.tool for each in requests)
+        if other.topic not in taken and not any(f"_{each.topic}" in other.tool.name for each in others):
+            others.append(other)
+            taken = taken | {other.topic}
+    return others
+
+
+def _declared(rng: random.Random, requests: list[Request]) -> tuple[Tool, ...]:
+    return tuple(each.tool for each in rng.sample(requests, len(requests)))
 
 
 def _analysis(wanted: Request, effort: Effort) -> str:
@@ -121,6 +122,7 @@ def _result(rng: random.Random, split: Split) -> Value:
 
 def _returned(rng: random.Random, wanted: Request, result: Value) -> str:
     """What the function returns: the bare result, or an object that has it under its topic or as the result."""
+    echoed = {name: value for name, value in wanted.arguments.items() if name != wanted.topic}
     match rng.randrange(5):
         case 0:
             return str(result)
@@ -129,9 +131,9 @@ def _returned(rng: random.Random, wanted: Request, result: Value) -> str:
         case 2:
             return _compact({wanted.topic: result})
         case 3:
-            return _compact({**wanted.arguments, wanted.topic: result})
+            return _compact({**echoed, wanted.topic: result})
         case _:
-            return _compact({wanted.topic: result, **wanted.arguments})
+            return _compact({wanted.topic: result, **echoed})
 
 
 KINDS: dict[str, Make] = {"call": call, "tool answer": tool_answer, "no tool": no_tool}

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.checkpoint.random import Form, write_random
+from workers.checkpoint.random import write_random
+from workers.checkpoint.released import Form
 from workers.model.config import ModelConfig
 
 TINY = ModelConfig(

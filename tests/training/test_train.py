@@ -1,0 +1,102 @@
+"""A run that is interrupted ends as one that is not, and learns; its schedule; what samples become."""
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import torch
+
+from tests.training.test_model import IDS, SMALL
+from training import train
+from training.batch import Arrays, Classes, pack
+from training.optimizer import orthogonal
+from training.sample import Sample
+from training.train import Log, Run, scale
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(train, "CONFIG", SMALL)
+    (tmp_path / "ids.json").write_text(json.dumps(IDS.tolist()))
+    return tmp_path
+
+
+def batches(step: int) -> list[Arrays]:
+    """Two batches of text that always counts on, and so can be learnt."""
+    starts = np.random.default_rng(step).integers(0, len(IDS) - 20, 8)
+    samples = [Sample([int(IDS[start + i]) for i in range(20)], [i > 2 for i in range(20)], 0, "count") for start in starts]
+    classes, random = Classes(IDS.tolist(), SMALL.vocab_size), np.random.default_rng(0)
+    return [pack(samples[:4], classes, 0.0, random), pack(samples[4:], classes, 0.0, random)]
+
+
+def advance(run: Run, until: int) -> list[float]:
+    return [float(torch.cat(run.train(batches(step))).mean()) for step in range(run.step, until)]
+
+
+def test_an_interrupted_run_ends_as_one_that_is_not(folder: Path) -> None:
+    whole = Run(folder, seed=1, steps=8)
+    advance(whole, 8)
+    first = Run(folder, seed=1, steps=8)
+    advance(first, 6)
+    first.save()
+    advance(first, 7)  # lost, as it is not saved
+    second = Run(folder, seed=1, steps=8)
+    assert second.step == 6
+    advance(second, 8)
+    for name, parameter in whole.parameters.items():
+        assert torch.equal(parameter, second.parameters[name]), name
+
+
+def test_another_runs_checkpoint_is_refused(folder: Path) -> None:
+    Run(folder, seed=1, steps=8).save()
+    with pytest.raises(click.ClickException, match="is of another run"):
+        Run(folder, seed=2, steps=8)
+
+
+def test_a_run_learns_and_logs_losses_by_kind(folder: Path) -> None:
+    run, log = Run(folder, seed=1, steps=150), Log(folder / "log.jsonl")
+    losses = []
+    for step in range(150):
+        made = batches(step)
+        losses.append(log.add(made, run.train(made)))
+    log.write(step=150)
+    assert losses[0] > 5 and np.mean(losses[-10:]) < 2.5
+    line = json.loads((folder / "log.jsonl").read_text())
+    assert line == {"step": 150, "loss": {"count": pytest.approx(np.mean(losses), abs=1e-3)}}
+
+
+def test_the_rates_rise_and_fall_to_zero() -> None:
+    scales = [scale(step, 1000) for step in range(1001)]
+    top = scales.index(max(scales))
+    assert scales[0] == pytest.approx(1 / train.WARM_UP) and scales[500] == 0.5 and scales[1000] == 0
+    assert 0 < top <= train.WARM_UP and scales[:top] == sorted(scales[:top])
+    assert scales[top:] == sorted(scales[top:], reverse=True)
+
+
+def test_samples_become_rows_behind_their_prefix() -> None:
+    classes = Classes([10, 20, 30, 40], 50)
+    first = Sample([10, 20, 30, 40, 11], [False, False, True, True, True], 2, "a")
+    second = Sample([10, 20, 40], [False, False, True], 2, "b")
+    made = pack([first, second], classes, 0.0, np.random.default_rng(0))
+    assert (made.prefix, made.rows, made.length, made.kinds) == (2, 2, 3, ("a", "b"))
+    assert made.tokens.tolist()[:6] == [0, 1, 2, 3, 4, 3]  # 11 has no row of its own
+    assert made.sources.tolist() == [1, 2, 3, 1]
+    assert made.targets.tolist() == [2, 3, 4, 3]
+    assert made.row.tolist() == [0, 0, 0, 1]
+
+
+def test_only_what_is_given_is_dropped_and_only_where_it_is_shown() -> None:
+    classes = Classes([10, 20, 30, 40], 50)
+    sample = Sample([10, *[20] * 40, *[30] * 40], [*[False] * 41, *[True] * 40], 1, "a")
+    made = pack([sample], classes, 0.5, np.random.default_rng(0))
+    assert made.tokens[0] == 0 and made.tokens[41:].tolist() == [2] * 40
+    assert set(made.tokens[1:41].tolist()) == {1, 4}
+    assert made.targets.tolist() == [2] * 40
+
+
+def test_newton_schulz_makes_matrices_nearly_orthogonal() -> None:
+    matrices = torch.randn(3, 16, 40, generator=torch.Generator().manual_seed(0)) * torch.tensor([[[1e-3]], [[1.0]], [[50.0]]])
+    values = torch.linalg.svdvals(orthogonal(matrices))
+    assert values.min() > 0.6 and values.max() < 1.3
