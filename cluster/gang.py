@@ -149,8 +149,6 @@ class Gang:
             host=spec.leader_host,
             port=spec.leader_port,
             token=spec.token,
-            max_sequences=spec.max_sequences,
-            token_budget=spec.token_budget,
             log_folder=spec.log_folder,
             grace_s=spec.grace_s,
         )

@@ -44,8 +44,6 @@ class HeadSpec:
     leader_host: str = ""  # address that leaders, metrics and rendezvous bind to; empty: that of the rank's node in Ray
     leader_port: int = 0  # 0: a free one for every leader
     token: str | None = None  # the cluster's gRPC token
-    max_sequences: int = 64  # requests that run at once in a replica
-    token_budget: int = 512  # tokens computed in a step
     cpus_per_rank: float = 0.0  # size of a bundle; 0: an even share of Ray's, and the runner's threads with it
     gpus_per_rank: float = 0.0
     strategy: Literal["STRICT_PACK", "PACK"] = "STRICT_PACK"  # a replica on one node, or on several where it must

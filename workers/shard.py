@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Coroutine
 from concurrent import futures
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,8 +45,6 @@ class ShardSpec:
     host: str  # address that gRPC and metrics bind to
     port: int  # the leader's; 0 is a free one
     token: str | None  # the cluster's gRPC token
-    max_sequences: int  # requests that run at once
-    token_budget: int  # tokens computed in a step
     log_folder: str | None  # None logs to stderr
     grace_s: float  # for running requests to finish when a signal stops `python -m workers.shard`
     rendezvous_host: str = ""  # address that the ranks meet at, which asks for no token; empty: that of gRPC
@@ -70,11 +68,6 @@ class Shard:
     """
 
     def __init__(self, spec: ShardSpec, rank: int) -> None:
-        if spec.token_budget < spec.max_sequences:
-            raise UserError(
-                f"a token budget of {spec.token_budget} a step cannot serve {spec.max_sequences} sequences: "
-                "raise the budget or lower the number of sequences"
-            )
         wire.require_token(spec.host, spec.token)
         self._spec = spec
         self._rank = rank
@@ -137,7 +130,7 @@ class Shard:
         from workers.checkpoint.progress import loading
         from workers.runner.build import build
 
-        spec = replace(self._spec.runner, max_sequences=self._spec.max_sequences, token_budget=self._spec.token_budget)
+        spec = self._spec.runner
         if self._rank > 0:
             self._store = rendezvous.join(address, spec.layout.ranks)
         if self._store is not None:
@@ -159,9 +152,9 @@ class Shard:
             block_size=spec.runner.block_size,
             kv_blocks=runner.kv_blocks,
             sliding_blocks=runner.sliding_blocks,
-            window=runner.config.sliding_window,
-            max_sequences=spec.max_sequences,
-            token_budget=spec.token_budget,
+            window=runner.config.window,
+            max_sequences=spec.runner.max_sequences,
+            token_budget=spec.runner.token_budget,
         )
         self._leader = Leader(
             runner,

@@ -65,8 +65,6 @@ class ShardGang:
             "host": "127.0.0.1",
             "port": 0,
             "token": None,
-            "max_sequences": 64,
-            "token_budget": 512,
             "log_folder": str(self._folder),
             "grace_s": 5.0,
         }

@@ -21,7 +21,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rank(host: str, checkpoint: str = "fine") -> actor.Rank:
     runner = RunnerSpec(checkpoint, Layout(2))
-    spec = ShardSpec("replica-0", 1, runner, ("model",), host, 0, "token", 1, 1, None, 0.0)
+    spec = ShardSpec("replica-0", 1, runner, ("model",), host, 0, "token", None, 0.0)
     return actor.Rank(spec, 0, "tests.fakes.shard:Shard")
 
 

@@ -52,6 +52,8 @@ def spec_file(folder: Path, checkpoint: Path, ranks: int, port: int = 0) -> Path
         "layout": {"ranks": ranks},
         "kv_memory": 4 << 20,
         "max_context": 512,
+        "max_sequences": 8,
+        "token_budget": 32,
         "collective_timeout_s": COLLECTIVE_TIMEOUT_S,
     }
     spec = {
@@ -62,8 +64,6 @@ def spec_file(folder: Path, checkpoint: Path, ranks: int, port: int = 0) -> Path
         "host": "127.0.0.1",
         "port": port,
         "token": None,
-        "max_sequences": 8,
-        "token_budget": 32,
         "log_folder": str(folder),
         "grace_s": 5.0,
     }
@@ -203,10 +203,9 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(tmp_path: Path, chec
 
 
 def test_specs_that_cannot_work_are_refused_at_once() -> None:
-    spec = ShardSpec("replica-0", 1, RunnerSpec("nowhere"), (), "127.0.0.1", 0, None, 8, 4, None, 1.0)
     with pytest.raises(UserError, match="token budget of 4"):
-        Shard(spec, 0)
-    open_to_all = ShardSpec("replica-0", 1, RunnerSpec("nowhere"), (), "0.0.0.0", 0, None, 8, 8, None, 1.0)
+        RunnerSpec("nowhere", max_sequences=8, token_budget=4)
+    open_to_all = ShardSpec("replica-0", 1, RunnerSpec("nowhere"), (), "0.0.0.0", 0, None, None, 1.0)
     with pytest.raises(UserError, match="token"):
         Shard(open_to_all, 0)
 

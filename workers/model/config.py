@@ -34,5 +34,10 @@ class ModelConfig:
             types = ("sliding_attention", "full_attention")
             object.__setattr__(self, "layer_types", tuple(types[layer % 2] for layer in range(self.num_hidden_layers)))
 
+    @property
+    def window(self) -> int:
+        """Tokens that sliding layers see. Where there are none, 1: a window that nothing has to be kept for."""
+        return self.sliding_window if "sliding_attention" in self.layer_types else 1
+
     def is_sliding(self, layer: int) -> bool:
         return self.layer_types[layer] == "sliding_attention"

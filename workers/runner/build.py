@@ -48,7 +48,7 @@ def build(spec: RunnerSpec, rank: int, store: Store | None, progress: Callable[[
         kv_heads=len(shard.kv_heads),
         head_dim=shard.config.head_dim,
         block_size=spec.block_size,
-        window=shard.config.sliding_window,
+        window=shard.config.window,
     )
     source = Source(weights, shard, dtype, place.device, linear.make)
     model = Model(source, kernel, experts.make(dtype, place.device), collective.reduce, unpack=spec.unpack_experts)
@@ -74,7 +74,7 @@ def _cache_blocks(shard: Shard, spec: RunnerSpec, dtype: torch.dtype) -> tuple[i
     Raises UserError where one request of `max_context` tokens would not fit.
     """
     sizes = shard.block_bytes(spec.block_size, dtype.itemsize)
-    window, context = shard.config.sliding_window, min(spec.max_context, shard.config.max_position_embeddings)
+    window, context = shard.config.window, min(spec.max_context, shard.config.max_position_embeddings)
     try:
         return split(spec.kv_memory, *sizes, spec.block_size, window, spec.max_sequences, spec.token_budget, context)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from ossia.common.errors import UserError
 from workers.model.layout import Layout
 
 
@@ -20,3 +21,10 @@ class RunnerSpec:
     threads: int = 1  # torch threads
     collective_timeout_s: float = 30.0
     interface: str = "lo"  # network interface that torch.distributed binds to
+
+    def __post_init__(self) -> None:
+        if self.token_budget < self.max_sequences:
+            raise UserError(
+                f"a token budget of {self.token_budget} a step cannot serve {self.max_sequences} sequences: "
+                "raise the budget or lower the number of sequences"
+            )

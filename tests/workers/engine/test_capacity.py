@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.engine.capacity import split
+from workers.engine.capacity import least, split
 from workers.engine.geometry import Geometry
 
 sizes = st.integers(1, 1 << 20)
@@ -17,6 +17,9 @@ def test_both_groups_fit_the_memory_and_one_request_of_any_length_fits_them(
     budget, context = data.draw(st.integers(sequences, 4096)), data.draw(st.integers(1, 1 << 17))
     geometry = Geometry(block_size, window)
     alone = geometry.entitled + geometry.blocks(min(budget, context))
+    assert least(full_bytes, sliding_bytes, geometry, budget, context) == (
+        geometry.blocks(context) * full_bytes + alone * sliding_bytes
+    )
     try:
         full, sliding = split(memory, full_bytes, sliding_bytes, block_size, window, sequences, budget, context)
     except ValueError:
@@ -41,3 +44,10 @@ def test_gpt_oss_120b_in_20_gib() -> None:
 def test_what_cannot_hold_one_request_is_refused_with_what_it_takes() -> None:
     with pytest.raises(ValueError, match=r"8.0 MiB a rank cannot hold one request of 131072 tokens, which takes 8.1 MiB"):
         split(8 << 20, 1024, 1024, 16, 128, 64, 2048, 131072)
+
+
+def test_a_model_without_sliding_layers_gives_all_memory_to_context() -> None:
+    full, sliding = split(100 * 4096, 4096, 0, 16, 1, max_sequences=8, token_budget=64, max_context=256)
+    assert full == 100
+    assert sliding == 8 * Geometry(16, 1).entitled + 4  # they take no memory
+    assert split(1000 * 4096, 0, 4096, 16, 128, max_sequences=8, token_budget=64, max_context=256)[1] >= 999
