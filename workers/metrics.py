@@ -2,7 +2,7 @@
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from workers.engine.report import Load, Report
+from workers.engine.report import Load, Report, Usage
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 LONG_SECONDS = (*SECONDS[3:], 60.0, 120.0, 300.0, 600.0)
@@ -23,10 +23,13 @@ class Metrics:
             return Histogram(f"ossia_worker_{name}", text, buckets=buckets, registry=registry)
 
         self._requests = counter("requests", "Requests ended.", "finish")
-        self._refused = counter("refused_requests", "Submissions refused at once.", "reason")
+        self._refused = counter("refused_requests", "Submissions refused before they ran.", "reason")
         self._resumed = counter("resumed_requests", "Requests that continued a broken one.")
         self._prompt = counter("prompt_tokens", "Prompt tokens of accepted requests.")
         self._output = counter("output_tokens", "Output tokens generated.")
+        self._cached = counter("cached_tokens", "Prompt tokens of ended requests whose prefill was skipped.")
+        self._drafted = counter("drafted_tokens", "Output tokens of ended requests that were drafted.")
+        self._accepted = counter("accepted_tokens", "Drafted tokens of ended requests that proved right.")
         self._preemptions = counter("preemptions", "Requests whose blocks were taken back to be recomputed.")
         self._read = counter("checkpoint_read_bytes", "Bytes of the checkpoint read by this rank.")
         self._running = gauge("running_requests", "Requests that hold KV blocks.")
@@ -37,6 +40,7 @@ class Metrics:
         self._step = histogram("step_seconds", "Duration of a step.", SECONDS)
         self._step_tokens = histogram("step_tokens", "Tokens computed in a step.", TOKENS)
         self._first_token = histogram("time_to_first_token_seconds", "From submission to the first token.", LONG_SECONDS)
+        self._grammar = histogram("grammar_seconds", "From submission until its grammar is ready.", SECONDS)
         self._duration = histogram("request_seconds", "From submission to the end.", LONG_SECONDS)
         self._load = Load()
 
@@ -56,6 +60,14 @@ class Metrics:
 
     def first_token(self, seconds: float) -> None:
         self._first_token.observe(seconds)
+
+    def compiled(self, seconds: float) -> None:
+        self._grammar.observe(seconds)
+
+    def used(self, usage: Usage) -> None:
+        self._cached.inc(usage.cached_tokens)
+        self._drafted.inc(usage.drafted_tokens)
+        self._accepted.inc(usage.accepted_tokens)
 
     def finished(self, finish: str, seconds: float) -> None:
         self._requests.labels(finish).inc()

@@ -61,6 +61,7 @@ class Limits:
         sampling: Sampling,
         *,
         resume: Sequence[int] = (),
+        scored: int = 0,
         priority: int = 0,
         deadline_s: float | None = None,
         salt: bytes = b"",
@@ -68,11 +69,15 @@ class Limits:
     ) -> Request:
         """A request that fits; raises Refusal (INVALID) naming the field at fault.
 
-        `grammar` is taken over, at its start. The request may be made in one thread and run in another.
+        `resume` is output that was told before, `scored` how many log probabilities of the prompt were. `grammar` is taken over,
+        at its start. The request may be made in one thread and run in another.
         """
         check_tokens(prompt, self.vocab_size, "prompt")
         check_tokens(resume, self.vocab_size, "resume.tokens")
         check_sampling(sampling, self.vocab_size)
+        if scored and scored >= len(prompt):
+            message = f"{len(prompt)} prompt tokens do not have {scored} log probabilities"
+            raise invalid(message, "RESUME_MISMATCH", "resume.prompt_logprobs")
         stops = frozenset(sampling.stop_token_ids).union(() if sampling.ignore_eos else self.stop_token_ids)
         tokens = Ints(prompt)
         request = Request(
@@ -88,7 +93,7 @@ class Limits:
             adjustments=adjustments(sampling, stops, tokens.array),
             priority=priority,
             deadline_s=deadline_s,
-            scored=len(prompt) - 1 if resume else 0,  # they were told before the first token of output
+            scored=len(prompt) - 1 if resume else scored,  # they were told before the first token of output
         )
         _resume(request, resume)
         return request

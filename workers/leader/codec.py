@@ -8,9 +8,11 @@ from google.rpc import status_pb2
 from ossia.common import wire
 from ossia.v1 import engine_pb2
 from workers.engine.errors import Cause, Refusal
+from workers.engine.grammar import Grammar
 from workers.engine.limits import Limits
-from workers.engine.report import Load, TokenLogprobs
-from workers.engine.request import Finish, Key, Request, Sampling
+from workers.engine.report import KvEvents, Load, TokenLogprobs, Usage
+from workers.engine.request import Finish, Key, Request
+from workers.engine.sampling import Sampling
 
 CODES = {
     Cause.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
@@ -23,26 +25,36 @@ FINISHES = {
     Finish.LENGTH: engine_pb2.FINISH_REASON_LENGTH,
     Finish.CANCELLED: engine_pb2.FINISH_REASON_CANCELLED,
     Finish.DEADLINE: engine_pb2.FINISH_REASON_DEADLINE,
+    Finish.GRAMMAR: engine_pb2.FINISH_REASON_GRAMMAR,
 }
+SCALARS = tuple(
+    field.name for field in engine_pb2.Sampling.DESCRIPTOR.fields if field.name not in ("stop_token_ids", "logit_bias")
+)
 
 
-def request(key: Key, submit: engine_pb2.Submit, limits: Limits) -> Request:
-    """The request that a Submit asks for; raises Refusal."""
+def request(key: Key, submit: engine_pb2.Submit, limits: Limits, grammar: Grammar | None = None) -> Request:
+    """The request that a Submit asks for, held to `grammar`, which is that of the Submit; raises Refusal."""
     return limits.accept(
         key,
         list(submit.prompt),
         sampling(submit.sampling),
         resume=list(submit.resume.tokens),
+        scored=submit.resume.prompt_logprobs,
         priority=submit.priority,
         deadline_s=submit.deadline_unix_ms / 1e3 if submit.HasField("deadline_unix_ms") else None,
+        salt=submit.cache_salt,
+        grammar=grammar,
     )
 
 
 def sampling(message: engine_pb2.Sampling) -> Sampling:
     """Fields that are absent take `Sampling`'s defaults; an absent seed is drawn here, where the request is accepted."""
-    names = ("temperature", "top_p", "top_k", "seed", "max_tokens", "logprobs")
-    given = {name: getattr(message, name) for name in names if message.HasField(name)}  # type: ignore[arg-type]
-    return Sampling(**{"seed": secrets.randbits(64), **given}, stop_token_ids=tuple(message.stop_token_ids))
+    given = {field.name: value for field, value in message.ListFields() if field.name in SCALARS}
+    return Sampling(
+        **{"seed": secrets.randbits(64), **given},
+        stop_token_ids=tuple(message.stop_token_ids),
+        logit_bias=tuple((entry.id, entry.bias) for entry in message.logit_bias),
+    )
 
 
 def status(refusal: Refusal) -> status_pb2.Status:
@@ -57,6 +69,29 @@ def status(refusal: Refusal) -> status_pb2.Status:
 
 def logprobs(value: TokenLogprobs) -> engine_pb2.TokenLogprobs:
     return engine_pb2.TokenLogprobs(logprob=value.logprob, top_ids=value.top_ids, top_logprobs=value.top_logprobs)
+
+
+def usage(value: Usage) -> engine_pb2.Usage:
+    return engine_pb2.Usage(
+        prompt_tokens=value.prompt_tokens,
+        output_tokens=value.output_tokens,
+        cached_tokens=value.cached_tokens,
+        drafted_tokens=value.drafted_tokens,
+        accepted_tokens=value.accepted_tokens,
+    )
+
+
+def kv_events(value: KvEvents, epoch: int, block_size: int) -> engine_pb2.KvEvents:
+    return engine_pb2.KvEvents(
+        epoch=epoch,
+        sequence=value.sequence,
+        block_size=block_size,
+        snapshot=value.snapshot,
+        full_removed=value.full_removed,
+        full_stored=value.full_stored,
+        sliding_removed=value.sliding_removed,
+        sliding_stored=value.sliding_stored,
+    )
 
 
 def load(value: Load) -> engine_pb2.Load:

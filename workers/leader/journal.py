@@ -33,8 +33,9 @@ class Journal:
         """Requests that the engine has not ended."""
         return list(self._live)
 
-    def received(self, key: Key, submit: engine_pb2.Submit) -> None:
-        entry = _Entry(submit.request_id, time.monotonic(), len(submit.prompt), len(submit.resume.tokens))
+    def received(self, key: Key, submit: engine_pb2.Submit, at: float) -> None:
+        """A request was accepted that came at that time, on time.monotonic's clock."""
+        entry = _Entry(submit.request_id, at, len(submit.prompt), len(submit.resume.tokens))
         self._live[key] = entry
         self._metrics.received(entry.prompt_tokens, entry.resumed_tokens)
         fields = {"prompt_tokens": entry.prompt_tokens, "resumed_tokens": entry.resumed_tokens, "priority": submit.priority}
@@ -44,6 +45,10 @@ class Journal:
         self._metrics.refused(refusal.reason)
         fields = {"prompt_tokens": len(submit.prompt), "reason": refusal.reason, "field": refusal.field}
         logger.info("request refused", extra={"request_id": submit.request_id, **fields})
+
+    def compiled(self, since: float) -> None:
+        """A request's grammar is ready, which came at that time."""
+        self._metrics.compiled(time.monotonic() - since)
 
     def stepped(self, report: Report) -> None:
         """Takes in a step, with the outputs of requests that were received here."""
@@ -59,6 +64,8 @@ class Journal:
         if output.tokens and entry.first_token_s is None:
             entry.first_token_s = elapsed
             self._metrics.first_token(elapsed)
+        if output.usage is not None:
+            self._metrics.used(output.usage)
         if output.end is not None:
             del self._live[output.key]
             self._ended(entry, output.end.reason.lower() if isinstance(output.end, Refusal) else output.end.value, elapsed)

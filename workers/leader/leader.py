@@ -5,15 +5,17 @@ import logging
 
 from grpc_health.v1 import health, health_pb2
 
-from ossia.common import wire
+from ossia.common import vocabulary, wire
 from ossia.common.errors import UserError
 from ossia.v1 import engine_pb2, engine_pb2_grpc
+from workers import grammar
 from workers.engine.engine import Engine
 from workers.engine.errors import Cause, Refusal
 from workers.engine.limits import Limits
 from workers.engine.plan import Runner
 from workers.engine.report import Output, Report
 from workers.engine.request import Sampling
+from workers.leader.grammars import Compile, Grammars
 from workers.leader.journal import Journal
 from workers.leader.service import Service
 from workers.metrics import Metrics
@@ -39,11 +41,13 @@ class Leader:
         token: str | None,
         beat_s: float,
         metrics: Metrics,
+        compile: Compile = grammar.compile,
     ) -> None:
         wire.require_token(host, token)
         self._loop = asyncio.get_running_loop()
         self.engine = Engine(runner, limits, self._publish, beat_s)
-        self._service = Service(self.engine, card, Journal(metrics))
+        self._grammars = Grammars(limits, compile)
+        self._service = Service(self.engine, card, Journal(metrics), self._grammars)
         self.address = ""  # host:port, once it listens
         self._listen = (host, port)
         self._server, self._health = wire.server(token)
@@ -64,6 +68,8 @@ class Leader:
         self.engine.done.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._ended.set))
         self._attending = asyncio.create_task(self._attend())
         self.engine.start()
+        if self.engine.limits.vocab_size == vocabulary.SIZE:
+            await asyncio.to_thread(grammar.load)
         await self._generate()
         await self._report(serving=True)
         logger.info("serving", extra={"address": self.address})
@@ -77,6 +83,7 @@ class Leader:
         self.engine.close()
         await self._ended.wait()
         await self._flush(FLUSH_S)
+        self._grammars.close()
         await self._server.stop(None)
         if self._attending is not None:
             await self._attending

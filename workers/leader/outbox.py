@@ -8,14 +8,19 @@ from workers.leader import codec
 
 
 class Outbox:
-    """Merges outputs until they may be sent. Holds at most the request's max_tokens."""
+    """Merges outputs until they may be sent. Holds at most the request's max_tokens, and its prompt's log probabilities.
 
-    def __init__(self, rid: int, first_index: int, credit: int | None) -> None:
+    The first output token to send has index `first_index`, the first log probability of the prompt `first_prompt_logprob`.
+    """
+
+    def __init__(self, rid: int, first_index: int, credit: int | None, first_prompt_logprob: int = 0) -> None:
         self._rid = rid
         self._first_index = first_index
+        self._first_prompt_logprob = first_prompt_logprob
         self._credit = credit  # tokens that may be sent; None is unlimited
         self._tokens: list[int] = []
         self._logprobs: list[TokenLogprobs] = []
+        self._prompt_logprobs: list[TokenLogprobs] = []  # sent before any token, whatever the credit
         self._end: Finish | Refusal | None = None
         self._usage: Usage | None = None
 
@@ -26,13 +31,14 @@ class Outbox:
 
     @property
     def unsent(self) -> int:
-        """Tokens that wait for the client."""
-        return len(self._tokens)
+        """Tokens that wait for the client, those of the prompt with their log probabilities included."""
+        return len(self._tokens) + len(self._prompt_logprobs)
 
     def add(self, output: Output) -> None:
         """Takes in what a step produced. An end that the client need not wait for drops what is unsent."""
         self._tokens += output.tokens
         self._logprobs += output.logprobs
+        self._prompt_logprobs += output.prompt_logprobs
         self._end, self._usage = output.end, output.usage
         if self._end is Finish.CANCELLED or isinstance(self._end, Refusal):
             self._drop()
@@ -54,13 +60,15 @@ class Outbox:
         """What may be sent now, None where nothing may. The end goes out with the last token."""
         count = len(self._tokens) if self._credit is None else min(len(self._tokens), self._credit)
         last = self.ended and count == len(self._tokens)
-        if not count and not last:
+        if not count and not last and not self._prompt_logprobs:
             return None
         delta = engine_pb2.Delta(
             rid=self._rid,
             first_index=self._first_index,
             tokens=self._tokens[:count],
             logprobs=map(codec.logprobs, self._logprobs[:count]),
+            prompt_logprobs=map(codec.logprobs, self._prompt_logprobs),
+            first_prompt_logprob=self._first_prompt_logprob,
         )
         self._forget(count)
         if last:
@@ -72,6 +80,8 @@ class Outbox:
         if self._credit is not None:
             self._credit -= count
         del self._tokens[:count], self._logprobs[:count]
+        self._first_prompt_logprob += len(self._prompt_logprobs)
+        self._prompt_logprobs.clear()
 
     def _finish(self, delta: engine_pb2.Delta) -> None:
         if isinstance(self._end, Refusal):
@@ -79,10 +89,9 @@ class Outbox:
         elif self._end is not None:
             delta.finish = codec.FINISHES[self._end]
         if self._usage is not None:
-            delta.usage.prompt_tokens = self._usage.prompt_tokens
-            delta.usage.output_tokens = self._usage.output_tokens
-            delta.usage.cached_tokens = self._usage.cached_tokens
+            delta.usage.CopyFrom(codec.usage(self._usage))
 
     def _drop(self) -> None:
         self._tokens.clear()
         self._logprobs.clear()
+        self._prompt_logprobs.clear()

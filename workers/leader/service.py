@@ -1,8 +1,10 @@
 """ossia.v1.Engine in front of one engine. Everything here runs on the event loop."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from itertools import count
+from typing import NamedTuple
 
 import grpc
 from google.protobuf import empty_pb2
@@ -11,31 +13,44 @@ from grpc import aio
 from ossia.v1 import engine_pb2, engine_pb2_grpc
 from workers.engine.engine import Engine
 from workers.engine.errors import Refusal
-from workers.engine.report import Load, Output, Report
-from workers.engine.request import Key
+from workers.engine.report import Load, Output, Report, Usage
+from workers.engine.request import Finish, Key, Request
 from workers.leader import codec
+from workers.leader.grammars import Grammars
 from workers.leader.journal import Journal
 from workers.leader.stream import Stream
+from workers.leader.watchers import KvWatcher
 
 DEFAULT_INTERVAL_MS = 50
+
+
+class _Compiling(NamedTuple):
+    """A request whose grammar is being compiled: it lives on its stream, and the engine has not been given it."""
+
+    submit: engine_pb2.Submit
+    received: float  # time.monotonic
+    task: asyncio.Task[None]
 
 
 class Service(engine_pb2_grpc.EngineServicer):
     """`card` is what Describe answers, `ready` apart. `deliver` must be called with every report of the engine."""
 
-    def __init__(self, engine: Engine, card: engine_pb2.DescribeResponse, journal: Journal) -> None:
+    def __init__(self, engine: Engine, card: engine_pb2.DescribeResponse, journal: Journal, grammars: Grammars) -> None:
         self.ready = asyncio.Event()  # set once the engine has generated a token
         self._engine = engine
         self._card = card
         self._journal = journal
+        self._grammars = grammars
         self._load = Load(kv_tokens_total=engine.limits.kv_tokens)
         self._streams: dict[int, Stream] = {}
         self._numbers = count(1)
+        self._compiling: dict[Key, _Compiling] = {}
         self._watchers: set[asyncio.Event] = set()
+        self._kv_watchers: set[KvWatcher] = set()
         self._closed: Refusal | None = None
 
     def deliver(self, report: Report) -> None:
-        """Hands a step's outputs to the streams that they belong to, and its load to whoever watches."""
+        """Hands a step's outputs to the streams that they belong to, and the rest to whoever watches."""
         self._journal.stepped(report)
         for output in report.outputs:
             number, rid = output.key
@@ -43,19 +58,25 @@ class Service(engine_pb2_grpc.EngineServicer):
                 self._streams[number].add(rid, output)
         for stream in self._streams.values():
             stream.note(report.load)
+        if report.kv is not None:
+            for watcher in self._kv_watchers:
+                watcher.add(report.kv)
         self._update(report.load)
 
     def close(self, refusal: Refusal) -> None:
         """Refuses every submission from now on, and lets each stream end once nothing lives on it."""
         self._closed = refusal
+        for key in list(self._compiling):
+            self._abort(key, refusal)
         for stream in self._streams.values():
             stream.finish()
 
     def fail(self, refusal: Refusal) -> None:
         """Ends every live request: the engine has ended before it ended them."""
         self.close(refusal)
-        outputs = tuple(Output(key, 0, end=refusal) for key in self._journal.live)
-        self.deliver(Report(self._load, outputs, 0, 0.0))
+        self._tell(*(Output(key, 0, end=refusal) for key in self._journal.live))
+        for watcher in self._kv_watchers:
+            watcher.end(refusal)
 
     async def flushed(self) -> None:
         """Returns when every stream is over."""
@@ -100,8 +121,23 @@ class Service(engine_pb2_grpc.EngineServicer):
         finally:
             self._watchers.discard(changed)
 
-    async def WatchKv(self, request: empty_pb2.Empty, context: aio.ServicerContext[object, object]) -> None:  # type: ignore[override]
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "WatchKv is not built yet")
+    async def WatchKv(
+        self, request: engine_pb2.WatchKvRequest, context: aio.ServicerContext[engine_pb2.WatchKvRequest, engine_pb2.KvEvents]
+    ) -> AsyncIterator[engine_pb2.KvEvents]:
+        watcher = KvWatcher()
+        self._kv_watchers.add(watcher)
+        if not self._engine.done.done():  # else nothing answers; where it ends later, `fail` ends the watcher
+            snapshot = asyncio.wrap_future(self._engine.snapshot())
+            snapshot.add_done_callback(lambda taken: watcher.begin(taken.result()))
+        elif self._closed is not None:
+            watcher.end(self._closed)
+        try:
+            while True:
+                yield codec.kv_events(await watcher.take(), self._card.epoch, self._engine.limits.block_size)
+        except Refusal as refusal:
+            await context.abort(codec.CODES[refusal.cause], refusal.message)
+        finally:
+            self._kv_watchers.discard(watcher)
 
     async def Drain(self, request: empty_pb2.Empty, context: aio.ServicerContext[object, object]) -> None:  # type: ignore[override]
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Drain is not built yet")
@@ -113,7 +149,7 @@ class Service(engine_pb2_grpc.EngineServicer):
 
     def _drop(self, stream: Stream) -> None:
         for rid in stream.unfinished:
-            self._engine.cancel((stream.number, rid))
+            self._cancel((stream.number, rid))
         del self._streams[stream.number]
         stream.closed.set()
 
@@ -123,26 +159,68 @@ class Service(engine_pb2_grpc.EngineServicer):
                 await stream.room()
                 self._submit(stream, submit)
             for cancel in frame.cancels:
-                self._engine.cancel((stream.number, cancel.rid))
+                self._cancel((stream.number, cancel.rid))
                 stream.abandon(cancel.rid)
             for credit in frame.credits:
                 stream.grant(credit.rid, credit.tokens)
         stream.lift()
 
     def _submit(self, stream: Stream, submit: engine_pb2.Submit) -> None:
-        key: Key = (stream.number, submit.rid)
+        key, now = (stream.number, submit.rid), time.monotonic()
         try:
             if self._closed is not None:
                 raise self._closed
             stream.check(submit.rid)
-            request = codec.request(key, submit, self._engine.limits)
+            request = None if submit.HasField("grammar") else codec.request(key, submit, self._engine.limits)
         except Refusal as refusal:
             self._journal.refused(submit, refusal)
             stream.refuse(submit.rid, refusal)
             return
-        self._journal.received(key, submit)
-        stream.open(submit.rid, len(request.output), submit.credit_tokens if submit.HasField("credit_tokens") else None)
+        credit = submit.credit_tokens if submit.HasField("credit_tokens") else None
+        stream.open(submit.rid, len(submit.resume.tokens), credit, submit.resume.prompt_logprobs)
+        if request is None:
+            self._compiling[key] = _Compiling(submit, now, asyncio.create_task(self._compile(key, submit, now)))
+        else:
+            self._start(request, submit, now)
+
+    async def _compile(self, key: Key, submit: engine_pb2.Submit, received: float) -> None:
+        try:
+            request = await self._grammars.request(key, submit)
+        except Refusal as refusal:
+            self._withdraw(key, refusal)
+            return
+        del self._compiling[key]
+        self._journal.compiled(received)
+        self._start(request, submit, received)
+
+    def _start(self, request: Request, submit: engine_pb2.Submit, received: float) -> None:
+        self._journal.received(request.key, submit, received)
         self._engine.submit(request)
+
+    def _cancel(self, key: Key) -> None:
+        if key in self._compiling:
+            self._abort(key, Finish.CANCELLED)
+        else:
+            self._engine.cancel(key)
+
+    def _abort(self, key: Key, end: Finish | Refusal) -> None:
+        self._compiling[key].task.cancel()
+        self._withdraw(key, end)
+
+    def _withdraw(self, key: Key, end: Finish | Refusal) -> None:
+        """Ends a request that the engine has not been given."""
+        submit, received, _ = self._compiling.pop(key)
+        output_tokens = len(submit.resume.tokens)
+        if isinstance(end, Refusal):
+            self._journal.refused(submit, end)
+            self._tell(Output(key, output_tokens, end=end))
+        else:
+            self._journal.received(key, submit, received)
+            self._tell(Output(key, output_tokens, end=end, usage=Usage(len(submit.prompt), output_tokens)))
+
+    def _tell(self, *outputs: Output) -> None:
+        """Delivers what no step brought about."""
+        self.deliver(Report(self._load, outputs, 0, 0.0))
 
     def _update(self, load: Load) -> None:
         if load.tokens_generated:

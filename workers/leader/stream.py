@@ -47,9 +47,9 @@ class Stream:
         if rid in self._live:
             raise Refusal(Cause.INVALID, f"rid {rid} is live on this session", reason="DUPLICATE_RID", field="rid")
 
-    def open(self, rid: int, first_index: int, credit: int | None) -> None:
+    def open(self, rid: int, first_index: int, credit: int | None, first_prompt_logprob: int = 0) -> None:
         """Begins to follow a request."""
-        self._live[rid] = Outbox(rid, first_index, credit)
+        self._live[rid] = Outbox(rid, first_index, credit, first_prompt_logprob)
 
     def refuse(self, rid: int, refusal: Refusal) -> None:
         """Answers a submission that did not become a request."""
@@ -114,7 +114,7 @@ class Stream:
         tokens = 0
         while self._changed and tokens < FRAME_TOKENS:
             taken = self._take(next(iter(self._changed)))
-            tokens += sum(len(delta.tokens) for delta in taken)
+            tokens += sum(len(delta.tokens) + len(delta.prompt_logprobs) for delta in taken)
             deltas += taken
         if self._changed:
             self._wake.set()

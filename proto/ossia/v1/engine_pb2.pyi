@@ -204,6 +204,9 @@ class Resume(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TOKENS_FIELD_NUMBER: _builtins.int
+    PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
+    prompt_logprobs: _builtins.int
+    """How many of the prompt's log probabilities were delivered: they are not told again. All of them where there are tokens."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Token ids of output already delivered, in order."""
@@ -212,10 +215,11 @@ class Resume(_message.Message):
         self,
         *,
         tokens: _abc.Iterable[_builtins.int] | None = ...,
+        prompt_logprobs: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt_logprobs", b"prompt_logprobs", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -573,12 +577,15 @@ class Delta(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
+    FIRST_PROMPT_LOGPROB_FIELD_NUMBER: _builtins.int
     rid: _builtins.int
     """The request that it belongs to, as in its Submit."""
     first_index: _builtins.int
     """Index in the output, resumed tokens included, of tokens[0]; with no tokens, the length of the output so far."""
     finish: Global___FinishReason.ValueType
     """The request ended as it should."""
+    first_prompt_logprob: _builtins.int
+    """Index among those of prompt_logprobs[0], delivered ones included; with none, how many there have been so far."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Output token ids; a stop token that ends the request is among them."""
@@ -597,7 +604,7 @@ class Delta(_message.Message):
 
     @_builtins.property
     def prompt_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprobs]:
-        """Of the prompt's tokens from the second on, in order, where the request asked for them; in the first deltas."""
+        """Of the prompt's tokens from the second on, in order, where the request asked for them: all before the first output token."""
 
     def __init__(
         self,
@@ -610,10 +617,11 @@ class Delta(_message.Message):
         error: _status_pb2.Status | None = ...,
         usage: Global___Usage | None = ...,
         prompt_logprobs: _abc.Iterable[Global___TokenLogprobs] | None = ...,
+        first_prompt_logprob: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "finish", b"finish", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "finish", b"finish", "first_index", b"first_index", "logprobs", b"logprobs", "prompt_logprobs", b"prompt_logprobs", "rid", b"rid", "tokens", b"tokens", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "finish", b"finish", "first_index", b"first_index", "first_prompt_logprob", b"first_prompt_logprob", "logprobs", b"logprobs", "prompt_logprobs", b"prompt_logprobs", "rid", b"rid", "tokens", b"tokens", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_end: _TypeAlias = _typing.Literal["finish", "error"]  # noqa: Y015
     _WhichOneofArgType_end: _TypeAlias = _typing.Literal["end", b"end"]  # noqa: Y015
@@ -667,10 +675,11 @@ class Usage(_message.Message):
     output_tokens: _builtins.int
     """Tokens of output, the stop token and resumed ones included."""
     cached_tokens: _builtins.int
-    """Prompt tokens whose prefill was skipped."""
+    """Prompt tokens whose prefill was skipped, by the engine that ended the request: what it was resumed from is not in it."""
     drafted_tokens: _builtins.int
-    """Output tokens that were drafted, and those of them that were accepted."""
+    """Output tokens that this engine drafted."""
     accepted_tokens: _builtins.int
+    """Drafted tokens that proved right."""
     def __init__(
         self,
         *,
@@ -777,8 +786,9 @@ Global___WatchKvRequest: _TypeAlias = WatchKvRequest  # noqa: Y015
 
 @_typing.final
 class KvEvents(_message.Message):
-    """One step's changes. Blocks are named by hash: the first 16 bytes of BLAKE2b over the hash of the block before it (of the first
-    block: over the salt's 16-byte BLAKE2b) followed by its tokens as little-endian uint32, `block_size` of them.
+    """One step's changes. A block is named by BLAKE2b with a 16-byte digest (unkeyed) over the name of the block before it followed
+    by its own tokens as little-endian uint32, `block_size` of them. What the first block has in place of a name before it is the
+    same hash over the request's `cache_salt`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -794,21 +804,27 @@ class KvEvents(_message.Message):
     epoch: _builtins.int
     """One life of the engine's process."""
     sequence: _builtins.int
-    """From 0, without gaps; a watcher that misses one subscribes anew."""
+    """Of the changes, without gaps. A snapshot has that of the last changes in it, 0 where there were none."""
     block_size: _builtins.int
     """Tokens in a block."""
     snapshot: _builtins.bool
     """All that is cached: what was known before is void. The first message has it set."""
     @_builtins.property
     def full_removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """In this order: removed, then stored."""
+        """Blocks of the layers that see all of the context: cached no longer."""
 
     @_builtins.property
-    def full_stored(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def full_stored(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Cached since; taken in after those removed."""
+
     @_builtins.property
-    def sliding_removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def sliding_removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Of the layers with a sliding window: cached no longer."""
+
     @_builtins.property
-    def sliding_stored(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def sliding_stored(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Cached since; taken in after those removed."""
+
     def __init__(
         self,
         *,

@@ -88,7 +88,8 @@ class EngineServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchKv(self, request, context):
-        """Blocks that the KV cache stores and removes: what is cached at once, then every change. A router answers UNIMPLEMENTED.
+        """Blocks that the KV cache stores and removes: what is cached at once, then every change. A watcher that does not keep up is
+        ended with RESOURCE_EXHAUSTED and watches anew. A router answers UNIMPLEMENTED: it has replicas, and they have caches.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

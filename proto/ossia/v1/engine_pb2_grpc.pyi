@@ -43,7 +43,9 @@ class EngineStub:
     WatchLoad: _grpc.UnaryStreamMultiCallable[_engine_pb2.WatchLoadRequest, _engine_pb2.Load]
     """The engine's load, pushed at once and then at every change, at most once in `min_interval_ms`."""
     WatchKv: _grpc.UnaryStreamMultiCallable[_engine_pb2.WatchKvRequest, _engine_pb2.KvEvents]
-    """Blocks that the KV cache stores and removes: what is cached at once, then every change. A router answers UNIMPLEMENTED."""
+    """Blocks that the KV cache stores and removes: what is cached at once, then every change. A watcher that does not keep up is
+    ended with RESOURCE_EXHAUSTED and watches anew. A router answers UNIMPLEMENTED: it has replicas, and they have caches.
+    """
     Drain: _grpc.UnaryStreamMultiCallable[_empty_pb2.Empty, _empty_pb2.Empty]
     """Stop admission and hand requests over. UNIMPLEMENTED; its messages are designed when it is built."""
 
@@ -59,7 +61,9 @@ class EngineAsyncStub(EngineStub):
     WatchLoad: _aio.UnaryStreamMultiCallable[_engine_pb2.WatchLoadRequest, _engine_pb2.Load]  # type: ignore[assignment]
     """The engine's load, pushed at once and then at every change, at most once in `min_interval_ms`."""
     WatchKv: _aio.UnaryStreamMultiCallable[_engine_pb2.WatchKvRequest, _engine_pb2.KvEvents]  # type: ignore[assignment]
-    """Blocks that the KV cache stores and removes: what is cached at once, then every change. A router answers UNIMPLEMENTED."""
+    """Blocks that the KV cache stores and removes: what is cached at once, then every change. A watcher that does not keep up is
+    ended with RESOURCE_EXHAUSTED and watches anew. A router answers UNIMPLEMENTED: it has replicas, and they have caches.
+    """
     Drain: _aio.UnaryStreamMultiCallable[_empty_pb2.Empty, _empty_pb2.Empty]  # type: ignore[assignment]
     """Stop admission and hand requests over. UNIMPLEMENTED; its messages are designed when it is built."""
 
@@ -96,7 +100,9 @@ class EngineServicer(metaclass=_abc_1.ABCMeta):
         request: _engine_pb2.WatchKvRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_engine_pb2.KvEvents], _abc.AsyncIterator[_engine_pb2.KvEvents]]:
-        """Blocks that the KV cache stores and removes: what is cached at once, then every change. A router answers UNIMPLEMENTED."""
+        """Blocks that the KV cache stores and removes: what is cached at once, then every change. A watcher that does not keep up is
+        ended with RESOURCE_EXHAUSTED and watches anew. A router answers UNIMPLEMENTED: it has replicas, and they have caches.
+        """
 
     @_abc_1.abstractmethod
     def Drain(

@@ -1,0 +1,84 @@
+"""Makes requests that have grammars: off the event loop and off the step thread, for compiling one takes up to seconds."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from ossia.v1 import engine_pb2
+from workers.engine.errors import Cause, Refusal
+from workers.engine.grammar import Grammar
+from workers.engine.limits import Limits
+from workers.engine.request import Key, Request
+from workers.leader import codec
+
+logger = logging.getLogger(__name__)
+
+THREADS = 4
+MAX_COMPILING = 64  # different grammars that are compiled or wait for it
+PATIENCE_S = 5.0  # clients take an engine for stalled that leaves a request without a step for ten
+
+
+class Compiled(Protocol):
+    """A grammar that many requests are held to, in any threads."""
+
+    def start(self) -> Grammar:
+        """The state before the first token of output."""
+
+
+Compile = Callable[[engine_pb2.Grammar, int], Compiled]
+"""From the message and the vocabulary's size; raises Refusal. `workers.grammar.compile` is the one there is."""
+
+
+class Grammars:
+    """Compiles each grammar once, however many requests come with it at the same time. Used on one event loop."""
+
+    def __init__(self, limits: Limits, compile: Compile) -> None:
+        self._limits = limits
+        self._compile = compile
+        self._pool = ThreadPoolExecutor(THREADS, "grammar")
+        self._compiling: dict[bytes, asyncio.Future[Compiled]] = {}
+
+    async def request(self, key: Key, submit: engine_pb2.Submit) -> Request:
+        """The request that a Submit with a grammar asks for; raises Refusal, within PATIENCE_S in any case."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                compiled = await asyncio.shield(self._compiled(submit.grammar))
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._pool, self._request, key, submit, compiled)
+        except Refusal:
+            raise
+        except TimeoutError as error:
+            raise _busy(f"its grammar was not ready within {PATIENCE_S:.0f} s") from error
+        except Exception as error:
+            logger.exception("a grammar failed by our own fault", extra={"request_id": submit.request_id})
+            message = "this replica failed to compile the grammar"
+            raise Refusal(Cause.BROKEN, message, reason="GRAMMAR_FAILED", field="grammar") from error
+
+    def close(self) -> None:
+        """Compiles nothing more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _compiled(self, message: engine_pb2.Grammar) -> "asyncio.Future[Compiled]":
+        name = message.SerializeToString(deterministic=True)
+        if name not in self._compiling:
+            if len(self._compiling) >= MAX_COMPILING:
+                raise _busy(f"{MAX_COMPILING} grammars are being compiled")
+            loop = asyncio.get_running_loop()
+            compiling = loop.run_in_executor(self._pool, self._compile, message, self._limits.vocab_size)
+            self._compiling[name] = compiling
+            compiling.add_done_callback(lambda done: self._forget(name, done))
+        return self._compiling[name]
+
+    def _forget(self, name: bytes, done: "asyncio.Future[Compiled]") -> None:
+        del self._compiling[name]
+        if not done.cancelled():
+            done.exception()  # whoever asked for it may be gone: then nobody else looks at it
+
+    def _request(self, key: Key, submit: engine_pb2.Submit, compiled: Compiled) -> Request:
+        return codec.request(key, submit, self._limits, compiled.start())
+
+
+def _busy(message: str) -> Refusal:
+    return Refusal(Cause.EXHAUSTED, message, reason="GRAMMARS_BUSY", retry_after_s=1.0)
