@@ -53,6 +53,11 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+deterministic_option = click.option(
+    "--deterministic", is_flag=True, default=None, help="The same bits for a request in any batch; slower."
+)
+
+
 @click.group(invoke_without_command=True)
 @click.version_option(package_name="ossia", message="ossia %(version)s")
 @click.pass_context
@@ -73,6 +78,7 @@ def cli(context: click.Context) -> None:
 @click.option("--name", help="Of this instance; several run side by side.  [default: ossia]")
 @click.option("--served-model-name", multiple=True, help="Name for clients; repeatable.  [default: the model's]")
 @model_options
+@deterministic_option
 @click.option("--grace", type=float, help=GRACE)
 @click.option("--ray-address", help="HOST:PORT of a running Ray.  [default: start one of its own]")
 def serve(file: Path | None, served_model_name: tuple[str, ...], **flags: object) -> int:
@@ -181,6 +187,7 @@ def router(
 @click.option("--port", type=int, default=50051, show_default=True, help="Of the leader (gRPC); 0 for a free one.")
 @click.option("--served-model-name", multiple=True, help="Name for clients; repeatable.  [default: the model's]")
 @model_options
+@deterministic_option
 @click.option("--grace", type=float, help=GRACE)
 @token_option
 @log_option

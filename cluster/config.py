@@ -30,6 +30,7 @@ class ServeConfig:
     max_context: int = 8192  # tokens
     kv_memory: int | None = None  # bytes of KV cache a rank; None: a share of the free memory
     unpack_experts: bool = False
+    deterministic: bool = False
     ray_address: str | None = None  # a running Ray; None: one that belongs to this instance
     grace: float = 30.0  # seconds
 
@@ -179,6 +180,7 @@ CHECKS: Mapping[str, Callable[[object], object]] = {
     "max_context": _integer(1),
     "kv_memory": _kv_memory,
     "unpack_experts": _boolean,
+    "deterministic": _boolean,
     "ray_address": _address,
     "grace": _seconds,
 }

@@ -33,4 +33,4 @@ def _line(answer: Plan | Refusal) -> str:
     if isinstance(answer, Refusal):
         return f"no   {planner.name(answer.layout):7} {answer.reason}"
     rank = f"{planner.gib(max(answer.weights))} of weights and {planner.gib(answer.kv_memory)} of cache a rank"
-    return f"yes  {planner.name(answer.layout):7} {rank}, {answer.kv_tokens} tokens of cache a replica"
+    return f"yes  {planner.name(answer.layout):7} {rank}, {answer.cache}"

@@ -1,6 +1,6 @@
 """Which layouts of a model fit into memory, and why the others do not. Counts bytes from configs and file headers: no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from ossia.common.errors import UserError
@@ -8,14 +8,13 @@ from workers.checkpoint.names import Shape, is_dense_expert, is_packed, tensors
 from workers.model.config import ModelConfig
 from workers.model.layout import RANKS, ExpertSplit, Layout, Shard, refusal
 from workers.model.slices import elements, rank_slice
+from workers.runner.spec import ITEM_BYTES, RunnerSpec
 
 GIB = 1 << 30
 PROCESS_BYTES = GIB // 2  # a rank beside its weights and cache: interpreter, torch, one step's activations
 KV_SHARE = 0.5  # of what weights and processes leave free on a host, given to the cache by default
 KV_CAP = GIB  # most that a rank's cache takes of a host by default, unless one sequence needs more
 KV_GPU_SHARE = 0.9  # the same of a GPU, which nothing else uses
-ITEM_BYTES = {"float32": 4, "bfloat16": 2}
-BLOCK_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,14 @@ class Plan:
     layout: Layout
     weights: tuple[int, ...]  # bytes by rank
     kv_memory: int  # bytes of cache on each rank
-    kv_token_bytes: int  # bytes of one token on each rank
+    kv_tokens: int  # that the cache holds in the full layers
+    sliding_tokens: int  # the same in the sliding layers, which keep windows alone; 0 without such layers
 
     @property
-    def kv_tokens(self) -> int:
-        """Tokens that the replica's cache holds."""
-        return self.kv_memory // (self.kv_token_bytes * BLOCK_TOKENS) * BLOCK_TOKENS
+    def cache(self) -> str:
+        """What the replica's cache holds, for people."""
+        windows = f" and {self.sliding_tokens} in sliding ones" if self.sliding_tokens else ""
+        return f"{self.kv_tokens} tokens in full layers{windows}"
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,15 @@ def plan(config: ModelConfig, packed: bool, layout: Layout, device: Device, dema
     weights = tuple(
         weight_bytes(Shard(config, layout, rank), packed, demand.dtype, demand.unpack_experts) for rank in range(layout.ranks)
     )
-    token = kv_token_bytes(config, layout, demand.dtype)
-    sequence = -(-demand.max_context // BLOCK_TOKENS) * BLOCK_TOKENS * token
+    runner = RunnerSpec("", layout, demand.dtype, max_context=demand.max_context)
+    sequence = runner.least_memory(config)
     largest = max(weights)
     free = device.share - largest - PROCESS_BYTES
     kv_memory = demand.kv_memory if demand.kv_memory is not None else max(sequence, device.cache(free))
     if kv_memory < sequence:
         raise UserError(
-            f"--kv-memory {gib(kv_memory)} holds {kv_memory // token} tokens, fewer than one sequence of --max-context "
-            f"{demand.max_context}, which takes {gib(sequence)} a rank: raise the one or lower the other"
+            f"--kv-memory {gib(kv_memory)} cannot hold one request of --max-context {demand.max_context} tokens, "
+            f"which takes {gib(sequence)} a rank: raise the one or lower the other"
         )
     if free < kv_memory:
         raise UserError(
@@ -93,7 +94,9 @@ def plan(config: ModelConfig, packed: bool, layout: Layout, device: Device, dema
             f"weights, {gib(kv_memory)} of cache and {gib(PROCESS_BYTES)} for its process, and {_holding(device)}; "
             f"use {_remedies(device, layout, demand)}"
         )
-    return Plan(layout, weights, kv_memory, token)
+    full, sliding = replace(runner, kv_memory=kv_memory).blocks(config)
+    slides = config.window > 1
+    return Plan(layout, weights, kv_memory, full * runner.block_size, sliding * runner.block_size * slides)
 
 
 def layouts(config: ModelConfig, packed: bool, memory: int, replicas: int | None, demand: Demand) -> list[Plan | Refusal]:
@@ -118,12 +121,6 @@ def weight_bytes(shard: Shard, packed: bool, dtype: str, unpack_experts: bool = 
     """Bytes of one rank's weights in memory, exactly."""
     shapes = tensors(shard.config, packed)
     return sum(_bytes(shard, tensor, shape, ITEM_BYTES[dtype], unpack_experts) for tensor, shape in shapes.items())
-
-
-def kv_token_bytes(config: ModelConfig, layout: Layout, dtype: str) -> int:
-    """Bytes that a token's keys and values take on one rank; every layer keeps the whole context."""
-    heads = config.num_key_value_heads // layout.ranks
-    return 2 * config.num_hidden_layers * heads * config.head_dim * ITEM_BYTES[dtype]
 
 
 def name(layout: Layout) -> str:

@@ -15,7 +15,8 @@ from cluster import devices, memory, planner, probe, token
 from cluster.config import ServeConfig
 from cluster.identity import ProcessId
 from cluster.make_checkpoint import default_checkpoint
-from cluster.planner import Demand, Device
+from cluster.planner import Demand, Device, Plan
+from cluster.progress import Progress
 from cluster.spec import Endpoint, HeadSpec
 from cluster.state import Folder, Instance, Record
 from cluster.stop import clean
@@ -39,10 +40,11 @@ def run(config: ServeConfig, modules: Modules | None = None) -> int:
             clean(folder, stale)
         model = find_model(config.model)
         gpus = devices.gpus()
-        runner = plan_runner(config, model, gpus)
+        runner, plan = plan_runner(config, model, gpus)
         port = probe.require_free(config.host, config.port)
         folder.rotate_logs()
         logs.configure("supervisor", folder.logs)
+        Progress().say(f"the KV cache of a replica holds {plan.cache}")
         endpoint = Endpoint("supervisor", os.getpid(), metrics.serve(LOOPBACK))
         spec = head_spec(config, model, runner, gpus, folder.logs)
         spec = replace(spec, controller_port=probe.free_port(spec.node_ip), processes=(endpoint,))
@@ -65,8 +67,10 @@ def find_model(model: str | None) -> ResolvedModel:
     return resolve(model if model is not None else str(default_checkpoint()))
 
 
-def plan_runner(config: ServeConfig, model: ResolvedModel, gpus: Sequence[int]) -> RunnerSpec:
-    """What every rank is told. `gpus` are the free bytes of each; without any, all ranks share this host's memory.
+def plan_runner(config: ServeConfig, model: ResolvedModel, gpus: Sequence[int]) -> tuple[RunnerSpec, Plan]:
+    """What every rank is told, and what comes of it.
+
+    `gpus` are the free bytes of each; without any, all ranks share this host's memory.
 
     Raises UserError where the layout cannot be or does not fit.
     """
@@ -79,14 +83,16 @@ def plan_runner(config: ServeConfig, model: ResolvedModel, gpus: Sequence[int]) 
     device = Device(min(gpus)) if gpus else Device(memory.available(), ranks)
     demand = Demand(dtype(config, gpus=bool(gpus)), config.max_context, config.kv_memory, config.unpack_experts)
     plan = planner.plan(contents.config, contents.packed, layout, device, demand)
-    return RunnerSpec(
+    runner = RunnerSpec(
         checkpoint=str(model.path),
         layout=layout,
         dtype=demand.dtype,
         kv_memory=plan.kv_memory,
         max_context=config.max_context,
         unpack_experts=config.unpack_experts,
+        deterministic=config.deterministic,
     )
+    return runner, plan
 
 
 def dtype(config: ServeConfig, *, gpus: bool) -> str:

@@ -36,8 +36,9 @@ def run(config: ReplicaConfig, module: Sequence[str] = ("cluster.head",)) -> int
     asked = replace(config.serve, replicas=1)
     secret = token.require(asked.host, config.token_file)
     model, gpus = serve.find_model(asked.model), devices.gpus()
-    runner = serve.plan_runner(asked, model, gpus)
+    runner, plan = serve.plan_runner(asked, model, gpus)
     port = probe.require_free(asked.host, asked.port)
+    Progress().say(f"its KV cache holds {plan.cache}")
     with serve.temporary() as folder:
         log_folder = config.log_folder or folder / "logs"
         logs.configure("replica", log_folder)

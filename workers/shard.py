@@ -156,6 +156,8 @@ class Shard:
             max_sequences=spec.runner.max_sequences,
             token_budget=spec.runner.token_budget,
         )
+        sizes = (limits.kv_tokens, limits.sliding_blocks * limits.block_size)
+        logger.info("the KV cache holds %d tokens in full layers and %d in sliding ones", *sizes)
         self._leader = Leader(
             runner,
             limits,

@@ -47,6 +47,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ("replicas: 0\n", "must be a whole number of at least 1, not 0"),
         ("port: 65536\n", "port must be a whole number from 0 to 65535, not 65536"),
         ("experts: dp\n", "experts must be ep or tp, not 'dp'"),
+        ("deterministic: 1\n", "deterministic must be true or false, not 1"),
         ("unpack-experts: 1\n", "unpack-experts must be true or false, not 1"),
         ("kv-memory: 2 giraffes\n", "kv-memory must be a size such as 512MiB or 4GiB, not '2 giraffes'"),
         ("kv-memory: 0\n", "must be more than 0"),

@@ -1,10 +1,11 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from cluster.planner import GIB, PROCESS_BYTES, Demand, Device, Plan, Refusal, kv_token_bytes, layouts, plan, weight_bytes
+from cluster.planner import GIB, PROCESS_BYTES, Demand, Device, Plan, Refusal, layouts, plan, weight_bytes
 from ossia.common.errors import UserError
 from workers.model.config import ModelConfig
 from workers.model.layout import Layout, Shard
@@ -12,17 +13,18 @@ from workers.model.layout import Layout, Shard
 TWENTY = ModelConfig(num_hidden_layers=24, num_local_experts=32)
 HUNDRED_TWENTY = ModelConfig(num_hidden_layers=36, num_local_experts=128)
 BFLOAT16 = Demand(dtype="bfloat16")
+PREFILL = 512 + 9 * 16  # tokens in sliding layers of one request: those of a step, the window and the block that it writes
 
 
 def _whole(config: ModelConfig) -> Shard:
     return Shard(config, Layout(), 0)
 
 
-@pytest.mark.parametrize(("config", "gigabytes", "kv_bytes"), [(TWENTY, 13.76, 49_152), (HUNDRED_TWENTY, 65.25, 73_728)])
+@pytest.mark.parametrize(("config", "gigabytes", "kv_bytes"), [(TWENTY, 13.76, 24_576), (HUNDRED_TWENTY, 65.25, 36_864)])
 def test_figures_of_the_released_models(config: ModelConfig, gigabytes: float, kv_bytes: int) -> None:
     assert round(weight_bytes(_whole(config), True, "bfloat16") / 1e9, 2) == gigabytes
-    assert kv_token_bytes(config, Layout(), "bfloat16") == kv_bytes
-    assert kv_token_bytes(config, Layout(8), "float32") == kv_bytes // 4
+    assert _whole(config).block_bytes(1, 2) == (kv_bytes, kv_bytes)  # of a token, in either group
+    assert Shard(config, Layout(8), 0).block_bytes(16, 4) == (kv_bytes * 4, kv_bytes * 4)
 
 
 def test_unpacked_experts_take_four_times_the_blocks() -> None:
@@ -56,16 +58,26 @@ def test_the_cache_takes_a_share_of_what_is_free_on_a_host_up_to_a_cap(ranks: in
 
 
 def test_the_cache_holds_the_longest_sequence_whatever_the_cap() -> None:
-    assert plan(TWENTY, True, Layout(), Device(80 * GIB, 1), Demand("bfloat16", 131_072)).kv_memory == 131_072 * 49_152
+    result = plan(TWENTY, True, Layout(), Device(80 * GIB, 1), Demand("bfloat16", 131_072))
+    assert result.kv_memory == (131_072 + PREFILL) * 24_576 > GIB
+    assert (result.kv_tokens, result.sliding_tokens) == (131_072, PREFILL)
 
 
 def test_one_sequence_fits_whatever_the_share() -> None:
-    sequence = 8192 * 49_152
+    sequence = (8192 + PREFILL) * 24_576
     weights = weight_bytes(_whole(TWENTY), True, "bfloat16")
     result = plan(TWENTY, True, Layout(), Device(weights + PROCESS_BYTES + sequence), BFLOAT16)
     assert (result.kv_memory, result.kv_tokens) == (sequence, 8192)
+    assert result.cache == f"8192 tokens in full layers and {PREFILL} in sliding ones"
     with pytest.raises(UserError, match="rank 0 lacks"):
         plan(TWENTY, True, Layout(), Device(weights + PROCESS_BYTES + sequence - 1), BFLOAT16)
+
+
+def test_a_model_without_sliding_layers_keeps_no_windows() -> None:
+    config = replace(TWENTY, layer_types=("full_attention",) * 24)
+    result = plan(config, True, Layout(), Device(80 * GIB), Demand("bfloat16", kv_memory=GIB))
+    assert (result.kv_tokens, result.sliding_tokens) == (GIB // 49_152 // 16 * 16, 0)
+    assert result.cache == f"{result.kv_tokens} tokens in full layers"
 
 
 def test_ranks_that_share_a_host_share_its_memory() -> None:
@@ -92,9 +104,10 @@ def test_the_refusal_says_what_would_help(device: Device, demand: Demand, remedi
 def test_the_refusal_names_the_rank_and_what_it_lacks() -> None:
     with pytest.raises(UserError) as caught:
         plan(HUNDRED_TWENTY, True, Layout(2, "tp"), Device(24 * GIB), BFLOAT16)
-    needed = weight_bytes(Shard(HUNDRED_TWENTY, Layout(2, "tp"), 0), True, "bfloat16") + PROCESS_BYTES + 8192 * 36_864
+    needed = weight_bytes(Shard(HUNDRED_TWENTY, Layout(2, "tp"), 0), True, "bfloat16") + PROCESS_BYTES
+    needed += (8192 + PREFILL) * 18_432
     match = re.search(
-        r"layout 2 x tp: rank 0 lacks ([\d.]+) GiB: it needs 30\.41 GiB of weights, 0\.28 GiB of", str(caught.value)
+        r"layout 2 x tp: rank 0 lacks ([\d.]+) GiB: it needs 30\.41 GiB of weights, 0\.15 GiB of", str(caught.value)
     )
     assert match is not None, str(caught.value)
     assert float(match[1]) == pytest.approx(needed / GIB - 24, abs=0.01)
@@ -107,8 +120,8 @@ def test_the_refusal_names_the_rank_and_what_it_lacks() -> None:
         (Layout(1), Demand(max_context=200_000), "max context 200000: the model has 131072 positions"),
         (
             Layout(1),
-            Demand(kv_memory=GIB // 2),
-            "--kv-memory 0.50 GiB holds 5461 tokens, fewer than one sequence of --max-context 8192",
+            Demand(kv_memory=GIB // 4),
+            "--kv-memory 0.25 GiB cannot hold one request of --max-context 8192 tokens, which takes 0.41 GiB a rank",
         ),
         (Layout(1), Demand(kv_memory=70 * GIB), "rank 0 lacks"),
     ],

@@ -152,7 +152,7 @@ def test_beyond_loopback_there_is_a_token_in_no_argument(start: Start) -> None:
 def test_what_the_head_is_told(model: Path) -> None:
     config = ServeConfig(model=str(model), replicas=3, ranks=1)
     found = resolve(str(model))
-    runner = serve.plan_runner(config, found, [])
+    runner, _ = serve.plan_runner(config, found, [])
     spec = serve.head_spec(config, found, runner, [], Path("/logs"))
     assert spec.cpus_per_rank == 0, "the head divides what Ray has"
     assert wire.is_loopback(spec.node_ip)
@@ -164,8 +164,9 @@ def test_what_the_head_is_told(model: Path) -> None:
 
 def test_a_rank_has_a_gpu_of_its_own_where_there_are_any(model: Path) -> None:
     config, found = ServeConfig(model=str(model), replicas=1), resolve(str(model))
-    runner = serve.plan_runner(config, found, [8 << 30, 9 << 30])
-    assert runner.dtype == "bfloat16"
+    runner, _ = serve.plan_runner(config, found, [8 << 30, 9 << 30])
+    assert (runner.dtype, runner.deterministic) == ("bfloat16", False)
+    assert serve.plan_runner(replace(config, deterministic=True, ranks=1), found, [])[0].deterministic
     assert serve.head_spec(config, found, runner, [8 << 30], Path("/logs")).gpus_per_rank == 1
     with pytest.raises(UserError, match="1 x 2 ranks need a GPU each, this host has 1: use fewer"):
         serve.plan_runner(config, found, [8 << 30])

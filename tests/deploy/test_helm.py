@@ -17,6 +17,7 @@ KUBERNETES = "1.33"
 VARIANTS = {
     "defaults": [],
     "gpu": ["--set", "worker.gpus=2,worker.dtype=bfloat16,model.source=openai/gpt-oss-20b,model.hubTokenSecret=hub"],
+    "deterministic": ["--set", "worker.deterministic=true"],
     "storage": [
         "--set",
         "worker.storage.cacheSize=100Gi,worker.storage.cacheStorageClass=fast,worker.storage.modelsClaim=weights",

@@ -8,7 +8,6 @@ from torch._C._distributed_c10d import Store
 from ossia.common.errors import UserError
 from workers import rendezvous
 from workers.checkpoint import open_checkpoint
-from workers.engine.capacity import split
 from workers.kernels.table import ATTENTION, EXPERTS, LINEAR, choose
 from workers.model.cache import Cache
 from workers.model.layout import Shard, refusal
@@ -41,7 +40,7 @@ def build(spec: RunnerSpec, rank: int, store: Store | None, progress: Callable[[
     attention = choose(ATTENTION, place.device, dtype, "paged", deterministic=spec.deterministic)
     experts = choose(EXPERTS, place.device, dtype, held, deterministic=spec.deterministic)
     linear = choose(LINEAR, place.device, dtype, "dense", deterministic=spec.deterministic)
-    full, sliding = _cache_blocks(shard, spec, dtype)
+    full, sliding = spec.blocks(shard.config)
     collective = _join(spec, rank, store)
     kernel = attention.make(
         heads=len(shard.heads),
@@ -66,16 +65,3 @@ def _join(spec: RunnerSpec, rank: int, store: Store | None) -> Collective:
     assert store is not None, "several ranks meet through a store"
     kind = OrderedGroup if spec.deterministic else Group
     return kind(store, rank, spec.layout.ranks, placement(), spec.collective_timeout_s, spec.interface)
-
-
-def _cache_blocks(shard: Shard, spec: RunnerSpec, dtype: torch.dtype) -> tuple[int, int]:
-    """Full and sliding blocks that `spec.kv_memory` holds, the same on every rank.
-
-    Raises UserError where one request of `max_context` tokens would not fit.
-    """
-    sizes = shard.block_bytes(spec.block_size, dtype.itemsize)
-    window, context = shard.config.window, min(spec.max_context, shard.config.max_position_embeddings)
-    try:
-        return split(spec.kv_memory, *sizes, spec.block_size, window, spec.max_sequences, spec.token_budget, context)
-    except ValueError as error:
-        raise UserError(f"{error}: give the cache more (--kv-memory) or lower --max-context") from error

@@ -3,7 +3,12 @@
 from dataclasses import dataclass, field
 
 from ossia.common.errors import UserError
-from workers.model.layout import Layout
+from workers.engine.capacity import least, split
+from workers.engine.geometry import Geometry
+from workers.model.config import ModelConfig
+from workers.model.layout import Layout, Shard
+
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
@@ -28,3 +33,25 @@ class RunnerSpec:
                 f"a token budget of {self.token_budget} a step cannot serve {self.max_sequences} sequences: "
                 "raise the budget or lower the number of sequences"
             )
+
+    def blocks(self, config: ModelConfig) -> tuple[int, int]:
+        """Full and sliding blocks that `kv_memory` holds, the same on every rank.
+
+        Raises UserError where one request of the longest context would not fit.
+        """
+        sizes, context = self._block_bytes(config), self._context(config)
+        try:
+            return split(self.kv_memory, *sizes, self.block_size, config.window, self.max_sequences, self.token_budget, context)
+        except ValueError as error:
+            raise UserError(f"{error}: give the cache more (--kv-memory) or lower --max-context") from error
+
+    def least_memory(self, config: ModelConfig) -> int:
+        """Bytes of cache on a rank that one request of the longest context takes."""
+        geometry = Geometry(self.block_size, config.window)
+        return least(*self._block_bytes(config), geometry, self.token_budget, self._context(config))
+
+    def _block_bytes(self, config: ModelConfig) -> tuple[int, int]:
+        return Shard(config, self.layout, 0).block_bytes(self.block_size, ITEM_BYTES[self.dtype])
+
+    def _context(self, config: ModelConfig) -> int:
+        return min(self.max_context, config.max_position_embeddings)

@@ -42,6 +42,7 @@ def test_kernels_are_named(checkpoint: str) -> None:
 def test_blocks_follow_from_memory(checkpoint: str) -> None:
     """A block of one full layer takes 2 (keys, values) x 8 heads x 16 values x 4 bytes x 16 tokens; two layers slide."""
     runner = build(small(checkpoint), 0, None)
+    assert small(checkpoint).least_memory(runner.config) <= 4 << 20
     expected = split(4 << 20, 16384, 2 * 16384, 16, 128, max_sequences=4, token_budget=64, max_context=64)
     assert (runner.kv_blocks, runner.sliding_blocks) == expected
     assert sum(layer.nbytes for layers in runner._cache.layers for layer in layers) <= 4 << 20
