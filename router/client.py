@@ -119,18 +119,19 @@ class EngineClient:
             raise EngineError(grpc.StatusCode.UNAVAILABLE, f"{self.address}: no session", reason="LOST")
         own = Submit()
         own.CopyFrom(submit)
-        request = _Request(own, Mailbox(submit.resume.tokens), granted=0)
+        request = _Request(own, Mailbox(submit.resume.tokens, submit.resume.prompt_logprobs), granted=0)
         self._submit(request)
         return request
 
     def _submit(self, request: _Request) -> None:
-        """Puts the request to the engine, under a new rid, from the tokens that it has had so far."""
+        """Puts the request to the engine, under a new rid, from what it has had so far."""
         self._watchdog.expect()
         output, submit = request.mailbox.output, request.submit
         submit.rid = next(self._rids)
         submit.credit_tokens = WINDOW
-        if output:
+        if output or request.mailbox.told:
             submit.resume.tokens[:] = output
+            submit.resume.prompt_logprobs = request.mailbox.told
         request.granted = len(output) + WINDOW
         request.consumed = 0
         self._live[submit.rid] = request

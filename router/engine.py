@@ -46,6 +46,8 @@ class Engine(Protocol):
     def generate(self, submit: engine_pb2.Submit) -> AsyncGenerator[engine_pb2.Delta, None]:
         """Yields the request's deltas: contiguous, none twice, each non-empty or the last, the last one with `finish`.
 
+        Log probabilities of the prompt come before any token, maybe in deltas without tokens.
+
         `submit.rid` is replaced by one of the engine's own; deltas that pile up while the caller is busy are merged into one.
         Raises EngineError. Closing the generator cancels the request within one step.
         """

@@ -9,20 +9,25 @@ from router.engine import EngineError
 
 
 class Mailbox:
-    """Holds what arrived for one request and was not taken. `output` is everything it has had, resumed tokens included."""
+    """Holds what arrived for one request and was not taken.
 
-    def __init__(self, resumed: Iterable[int]) -> None:
+    `output` is everything it has had, `told` how many log probabilities of its prompt, both with what it was resumed from.
+    """
+
+    def __init__(self, resumed: Iterable[int], told: int = 0) -> None:
         self.output = list(resumed)
+        self.told = told
         self._waiting: Delta | None = None
         self._error: EngineError | None = None
         self._arrived = asyncio.Event()
 
     def put(self, delta: Delta) -> bool:
-        """Takes in what is new of `delta`; False, and nothing taken, where tokens before it are missing."""
-        if delta.first_index > len(self.output):
+        """Takes in what is new of `delta`; False, and nothing taken, where something before it is missing."""
+        if delta.first_index > len(self.output) or delta.first_prompt_logprob > self.told:
             return False
-        if (new := unseen(delta, len(self.output))) is not None:
+        if (new := unseen(delta, len(self.output), self.told)) is not None:
             self.output.extend(new.tokens)
+            self.told += len(new.prompt_logprobs)
             if self._waiting is None:
                 self._waiting = new
             else:

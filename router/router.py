@@ -1,7 +1,8 @@
 """An engine made of engines: picks a replica for every request and moves it on, unnoticed, when that replica fails.
 
 Exactly once: a request's `output` is what its consumer has been given. Whatever happens to a replica, the request goes on
-elsewhere with `resume.tokens` = output and the same seed, so the next token is the one after it.
+elsewhere with `resume.tokens` = output and the same seed, so the next token is the one after it. What was told of the prompt's
+log probabilities is counted likewise.
 """
 
 import logging
@@ -43,6 +44,7 @@ class RouterOptions:
 class _Request:
     submit: Submit
     output: list[int]  # what the consumer has
+    told: int  # log probabilities of the prompt that it has
     resumptions: int = 0
     until: float | None = None  # while it looks for a replica: when it gives up, on time.monotonic's clock
     until_deadline: bool = False  # `until` is the request's own deadline
@@ -156,7 +158,7 @@ class Router:
         if not own.sampling.HasField("seed"):
             own.sampling.seed = secrets.randbits(64)
         self._metrics.prompt_tokens.inc(len(own.prompt))
-        return _Request(own, list(own.resume.tokens))
+        return _Request(own, list(own.resume.tokens), own.resume.prompt_logprobs)
 
     async def _deltas(self, request: _Request) -> AsyncGenerator[Delta, None]:
         """The request's deltas, from as many replicas as it takes."""
@@ -191,15 +193,18 @@ class Router:
 
     async def _attempt(self, request: _Request, replica: Replica) -> AsyncGenerator[Delta, None]:
         """Deltas from one replica, counted toward its outstanding tokens while they come."""
-        if request.output:
+        if request.output or request.told:
             request.submit.resume.tokens[:] = request.output
+            request.submit.resume.prompt_logprobs = request.told
         share = replica.outstanding.open(request.submit)
         try:
             async with aclosing(replica.generate(request.submit)) as deltas:
                 async for delta in deltas:
                     request.until = None
-                    share.answered(len(delta.tokens))
+                    if delta.tokens:  # else there is more of the prompt to come
+                        share.answered(len(delta.tokens))
                     request.output.extend(delta.tokens)
+                    request.told += len(delta.prompt_logprobs)
                     yield delta
         finally:
             share.close()

@@ -77,7 +77,8 @@ class RouterService(engine_pb2_grpc.EngineServicer):
             await asyncio.sleep(max(interval_ms, 1) / 1000)  # many replicas' loads change: sampled, not followed one by one
 
     async def WatchKv(self, request: empty_pb2.Empty, context: aio.ServicerContext[object, object]) -> None:  # type: ignore[override]
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "WatchKv is not built yet")
+        message = "a router has no KV cache: watch its replicas, which Describe and the fleet name"
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
 
     async def Drain(self, request: empty_pb2.Empty, context: aio.ServicerContext[object, object]) -> None:  # type: ignore[override]
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Drain is not built yet")

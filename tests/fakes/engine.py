@@ -46,6 +46,13 @@ class _Request:
     output: list[int]  # generated so far, resumed tokens included
     sent: int = 0  # tokens sent
     credit: float = float("inf")  # output index up to which it may send
+    told: int = 0  # log probabilities of the prompt sent, delivered ones included
+
+    @property
+    def untold(self) -> int:
+        """Log probabilities of the prompt that are still to be sent, before any output."""
+        asked = self.submit.sampling.HasField("prompt_logprobs") and not self.submit.resume.tokens
+        return max(0, len(self.submit.prompt) - 1 - self.told) if asked else 0
 
     @property
     def stopped(self) -> bool:
@@ -158,14 +165,16 @@ class FakeEngine(engine_pb2_grpc.EngineServicer):
         self._notify()
 
     def _advance(self, session: _Session, request: _Request) -> None:
-        if not request.done:
+        scores = min(1, request.untold)
+        if not scores and not request.done:
             request.advance()
             self.generated += 1
         end = int(min(len(request.output), request.credit))
-        finished = request.done and end == len(request.output)
-        if end > request.sent or finished:
-            delta = self._delta(request, end)
+        finished = not scores and request.done and end == len(request.output)
+        if end > request.sent or scores or finished:
+            delta = self._delta(request, end, scores)
             request.sent = end
+            request.told += scores
             if finished:
                 delta.finish = engine_pb2.FINISH_REASON_STOP if request.stopped else engine_pb2.FINISH_REASON_LENGTH
                 delta.usage.prompt_tokens = len(request.submit.prompt)
@@ -173,9 +182,11 @@ class FakeEngine(engine_pb2_grpc.EngineServicer):
                 del session.running[request.submit.rid]
             session.frame.deltas.extend(self.mangle(delta))
 
-    def _delta(self, request: _Request, end: int) -> engine_pb2.Delta:
-        tokens = request.output[request.sent : end]
-        delta = engine_pb2.Delta(rid=request.submit.rid, first_index=request.sent, tokens=tokens)
+    def _delta(self, request: _Request, end: int, scores: int) -> engine_pb2.Delta:
+        tokens, told = request.output[request.sent : end], request.told
+        delta = engine_pb2.Delta(rid=request.submit.rid, first_index=request.sent, tokens=tokens, first_prompt_logprob=told)
+        scored = request.submit.prompt[told + 1 : told + 1 + scores]
+        delta.prompt_logprobs.extend(engine_pb2.TokenLogprobs(logprob=-t / 8) for t in scored)
         if request.submit.sampling.HasField("logprobs"):
             ids = range(request.submit.sampling.logprobs)
             delta.logprobs.extend(
@@ -266,7 +277,8 @@ class FakeEngine(engine_pb2_grpc.EngineServicer):
             return
         output = list(submit.resume.tokens)
         credit = len(output) + submit.credit_tokens if submit.HasField("credit_tokens") else float("inf")
-        request = _Request(submit, self.generate, self.default_length, output, len(output), credit)
+        told = submit.resume.prompt_logprobs
+        request = _Request(submit, self.generate, self.default_length, output, len(output), credit, told)
         session.running[submit.rid] = request
 
     def load(self) -> engine_pb2.Load:

@@ -20,7 +20,13 @@ LENGTH = 24
 def whole(length: int) -> Delta:
     """A finished output of that many tokens in one delta."""
     logprobs = [TokenLogprobs(logprob=-float(n)) for n in range(length)]
-    return Delta(tokens=range(100, 100 + length), logprobs=logprobs, finish=FINISH_REASON_LENGTH)
+    return Delta(
+        tokens=range(100, 100 + length), logprobs=logprobs, prompt_logprobs=scores(length), finish=FINISH_REASON_LENGTH
+    )
+
+
+def scores(count: int) -> list[TokenLogprobs]:
+    return [TokenLogprobs(logprob=-n / 4) for n in range(count)]
 
 
 @given(length=st.integers(0, 12), at=st.integers(0, 12))
@@ -31,12 +37,14 @@ def test_cut_and_merge_are_inverse(length: int, at: int) -> None:
     assert first == whole(length)
 
 
-@given(length=st.integers(0, 12), have=st.integers(0, 15))
-def test_unseen_is_what_is_missing(length: int, have: int) -> None:
+@given(length=st.integers(0, 12), have=st.integers(0, 15), told=st.integers(0, 15))
+def test_unseen_is_what_is_missing(length: int, have: int, told: int) -> None:
     delta, _ = cut(whole(length), length)
-    new = unseen(delta, have)
+    new = unseen(delta, have, told)
     assert list(new.tokens if new else []) == list(delta.tokens)[have:]
-    assert (new is None) == (have > 0 and have >= length)
+    assert list(new.prompt_logprobs if new else []) == list(delta.prompt_logprobs)[told:]
+    assert new is None or not told or new.first_prompt_logprob == min(told, length)
+    assert (new is None) == (have > 0 and have >= length and told >= length)
 
 
 @given(st.lists(st.tuples(st.integers(0, LENGTH), st.integers(0, LENGTH), st.booleans()), max_size=30))
@@ -45,6 +53,7 @@ def test_mailbox_takes_each_token_once(windows: list[tuple[int, int, bool]]) -> 
 
     async def scenario() -> None:
         output, got, mailbox = whole(LENGTH), Delta(), Mailbox([])
+        output.ClearField("prompt_logprobs")
         for start, length, consume in [*windows, (0, LENGTH, True)]:
             stop = min(start + length, LENGTH)
             _, window = cut(cut(output, stop)[0], start)
@@ -115,12 +124,14 @@ def test_router_delivers_exactly_once(scripts: list[list[str]], requests: int, p
         got, pausing = Delta(), iter(pauses)
         async for delta in router.generate(submit):
             assert delta.first_index == len(got.tokens)
-            assert delta.tokens or ended(delta)
+            assert delta.first_prompt_logprob == len(got.prompt_logprobs)
+            assert delta.tokens or delta.prompt_logprobs or ended(delta)
             merge(got, delta)
             if next(pausing, False):
                 await asyncio.sleep(0.003)  # a slow consumer: deltas merge, or the stream breaks, before it takes them
         assert list(got.tokens) == undisturbed(submit)
         assert [p.logprob for p in got.logprobs] == [-token / 8 for token in got.tokens]
+        assert [p.logprob for p in got.prompt_logprobs] == [-token / 8 for token in submit.prompt[1:]]
         assert got.finish == FINISH_REASON_LENGTH
         assert got.usage.output_tokens == LENGTH
 
@@ -141,7 +152,11 @@ def test_router_delivers_exactly_once(scripts: list[list[str]], requests: int, p
         try:
             async with asyncio.timeout(30):
                 submits = [
-                    Submit(prompt=[n + 1], sampling=Sampling(seed=n, max_tokens=LENGTH, logprobs=0)) for n in range(requests)
+                    Submit(
+                        prompt=range(n + 1, n + 8),
+                        sampling=Sampling(seed=n, max_tokens=LENGTH, logprobs=0, prompt_logprobs=0),
+                    )
+                    for n in range(requests)
                 ]
                 await asyncio.gather(*(consume(router, submit) for submit in submits))
                 for engine in engines:
