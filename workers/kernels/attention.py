@@ -39,7 +39,8 @@ class AttentionStep(Protocol):
 
         Position p sees the positions up to p, with `window` only the last `window` of them, through the plan's tables of the
         full group or, with `window`, of the sliding group. Sinks [heads] are the logits of a column that takes part in the
-        softmax and has no value. Returns [tokens, heads, head_dim].
+        softmax and has no value. Values are finite wherever there are any, keys need not be, and where one is seen that is
+        not, neither is the result. Returns [tokens, heads, head_dim].
         """
 
 

@@ -7,7 +7,7 @@ from workers.model.layout import Shard
 
 
 class Cache:
-    """Keys and values of each layer, [kv_heads, blocks of the layer's group, block_size, head_dim].
+    """Keys and values of each layer, [kv_heads, blocks of the layer's group, block_size, head_dim]. Values are finite always.
 
     Heads come first so that what is gathered by blocks is one matrix a head, which products take as it is.
     """

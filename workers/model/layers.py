@@ -78,11 +78,22 @@ class Attention:
         heads = (len(x), -1, self.head_dim)
         keys, values = cache
         slots = batch.slots if self.window is None else batch.sliding_slots
-        keys.flatten(1, 2).index_copy_(1, slots, rotate(self.key(x).view(heads), *angles).transpose(0, 1))
-        values.flatten(1, 2).index_copy_(1, slots, self.value(x).view(heads).transpose(0, 1))
+        key, value = contained(rotate(self.key(x).view(heads), *angles), self.value(x).view(heads))
+        keys.flatten(1, 2).index_copy_(1, slots, key.transpose(0, 1))
+        values.flatten(1, 2).index_copy_(1, slots, value.transpose(0, 1))
         query = rotate(self.query(x).view(heads), *angles)
         mixed = kernel.attend(query, keys, values, self.sinks, self.window)
         return self.out(mixed.flatten(1))
+
+
+def contained(keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Values [tokens, kv_heads, head_dim] that are no numbers, as zeros whose keys are none.
+
+    Who sees such a token gets no numbers either. Who must not, as behind a rejected draft or in a block that was another's,
+    gives it a weight of zero, and zero times NaN would be NaN.
+    """
+    broken = ~values.isfinite().all(-1, keepdim=True)
+    return keys.masked_fill(broken, torch.nan), values.masked_fill(broken, 0)
 
 
 class Mixture:

@@ -52,6 +52,7 @@ def test_any_batch(lengths: list[tuple[int, int]], window: int | None, tile: int
     plan = plan_of(requests, [new for _, new in lengths], BLOCK, WINDOW)
     batch = Batch.of(plan, CPU)
     cache = torch.full((2, KV_HEADS, 128, BLOCK, DIM), 1e9)  # what a masked slot must not let through
+    cache[0] = torch.nan
     query = torch.randn(len(batch.tokens), HEADS, DIM, generator=generator)
     sinks = torch.randn(HEADS, generator=generator)
     expected = []
