@@ -9,7 +9,7 @@ def ended(delta: Delta) -> bool:
 
 
 def unseen(delta: Delta, length: int, told: int = 0) -> Delta | None:
-    """The part of `delta` behind `length` tokens of output and `told` log probabilities of the prompt, None where it has nothing
+    """The part of `delta` behind `length` tokens of output and `told` log probabilities of the prompt, None where nothing is
     new; it begins at or before both.
     """
     known = min(max(0, length - delta.first_index), len(delta.tokens))

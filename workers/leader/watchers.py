@@ -22,6 +22,7 @@ class KvWatcher:
     def begin(self, snapshot: KvEvents) -> None:
         """Takes in what its changes go on from; what it has of them already may be in the snapshot."""
         self._events = deque(events for events in self._events if events.sequence > snapshot.sequence)
+        self._behind = sum(map(_names, self._events))
         self._events.appendleft(snapshot)
         self._begun = True
         self._wake.set()

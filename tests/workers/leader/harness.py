@@ -16,7 +16,10 @@ from prometheus_client import CollectorRegistry
 from ossia.common import wire
 from ossia.v1 import engine_pb2, engine_pb2_grpc
 from tests.fakes.runner import STOP, VOCAB, FakeRunner
+from workers import grammar
 from workers.engine.limits import Limits
+from workers.engine.plan import Runner
+from workers.leader.grammars import Compile
 from workers.leader.leader import Leader
 from workers.metrics import Metrics
 
@@ -98,12 +101,20 @@ async def health_becomes(address: str, status: int) -> None:
 class Server:
     """What a test may look at: leader, runner, registry, address and a stub."""
 
-    def __init__(self, runner: FakeRunner, limits: Limits, token: str | None) -> None:
+    def __init__(self, runner: Any, limits: Limits, token: str | None, compile: Compile = grammar.compile) -> None:
         self.runner = runner
         self.registry = CollectorRegistry()
         self._channels: list[aio.Channel] = []
         self.leader = Leader(
-            runner, limits, CARD, host="127.0.0.1", port=0, token=token, beat_s=1000.0, metrics=Metrics(self.registry)
+            runner,
+            limits,
+            CARD,
+            host="127.0.0.1",
+            port=0,
+            token=token,
+            beat_s=1000.0,
+            metrics=Metrics(self.registry),
+            compile=compile,
         )
 
     def stub(self, token: str | None = None) -> engine_pb2_grpc.EngineAsyncStub:
@@ -140,13 +151,20 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    gate: Semaphore | None = None, fail_at: int | None = None, token: str | None = None, **changes: Any
+    gate: Semaphore | None = None,
+    fail_at: int | None = None,
+    token: str | None = None,
+    compile: Compile = grammar.compile,
+    runner: Runner | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Server]:
     """A leader that has generated its first token; a `gate` is opened for that one."""
     limits = replace(LIMITS, **changes)
     if gate is not None:
         gate.release()
-    server = Server(FakeRunner(limits.kv_blocks, limits.block_size, gate, fail_at, window=limits.window), limits, token)
+    sizes = {"sliding_blocks": limits.sliding_blocks, "window": limits.window}
+    fake = FakeRunner(limits.kv_blocks, limits.block_size, gate, fail_at, **sizes)
+    server = Server(runner or fake, limits, token, compile)
     await server.start()
     try:
         yield server

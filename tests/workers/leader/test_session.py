@@ -298,3 +298,46 @@ async def test_an_absent_seed_is_drawn_anew() -> None:
         await client.finish(1, 2)
         seeds = {int(seed) for plan in server.runner.plans for seed in plan.seeds if plan.temperatures.any()}
         assert len(seeds) == 2
+
+
+async def test_the_prompts_log_probabilities_come_before_any_token_and_once() -> None:
+    async with serving(token_budget=32) as server:
+        client = Client(server.stub())
+        prompt = [10 + n for n in range(50)]
+        sampling = engine_pb2.Sampling(temperature=0.0, max_tokens=5, prompt_logprobs=2)
+        await client.submit(1, prompt, sampling=sampling, credit_tokens=0)
+        await client.until(lambda: sum(len(delta.prompt_logprobs) for delta in client.deltas.get(1, [])) == 49)
+        await client.submit(2, prompt, sampling=sampling, resume=engine_pb2.Resume(prompt_logprobs=20))
+        await client.submit(
+            3, prompt, sampling=sampling, resume=engine_pb2.Resume(tokens=generate(prompt, 2), prompt_logprobs=49)
+        )
+        sampling.max_tokens = 0
+        await client.submit(4, prompt, sampling=sampling)
+        await client.finish(2, 3, 4)
+        for rid, told in ((1, 0), (2, 20), (3, 49), (4, 0)):
+            deltas = client.deltas[rid]
+            expected = told
+            for delta in deltas:
+                assert delta.first_prompt_logprob == expected
+                expected += len(delta.prompt_logprobs)
+            scores = [score for delta in deltas for score in delta.prompt_logprobs]
+            assert [score.logprob for score in scores] == [-token / 8 for token in prompt[1 + told :]]
+            assert all(list(score.top_ids) == [0, 1] for score in scores)
+        assert len(client.deltas[1]) > 1
+        assert (client.tokens(1), client.tokens(4)) == ([], [])
+        assert client.last(4).finish == engine_pb2.FINISH_REASON_LENGTH
+        assert client.tokens(2) == generate(prompt, 5)
+        await client.credit(1, 5)
+        await client.finish(1)
+        assert client.tokens(1) == generate(prompt, 5)
+
+
+async def test_usage_tells_what_was_cached() -> None:
+    async with serving(stop_token_ids=frozenset()) as server:
+        client = Client(server.stub())
+        prompt = list(range(20, 41))
+        for rid, salt in ((1, b""), (2, b""), (3, b"other")):
+            await client.submit(rid, prompt, max_tokens=2, cache_salt=salt)
+            await client.finish(rid)
+        assert [client.last(rid).usage.cached_tokens for rid in (1, 2, 3)] == [0, 20, 0]
+        assert server.metric("cached_tokens_total") == 20
