@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from concurrent import futures
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,12 +23,12 @@ from workers.engine.thread import run_in_thread
 from workers.leader.leader import Leader
 from workers.metrics import Metrics
 from workers.model.layout import Layout
+from workers.runner.built import Built
+from workers.runner.built import limits as limits_of
 from workers.runner.spec import RunnerSpec
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
-
-    from workers.runner.runner import TorchRunner
 
 logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -125,7 +125,7 @@ class Shard:
         self._store, address = rendezvous.serve(self._spec.rendezvous_host or self._spec.host, self._spec.runner.layout.ranks)
         return address
 
-    def _load(self, address: str) -> "TorchRunner":
+    def _load(self, address: str) -> Built:
         from workers import rendezvous
         from workers.checkpoint.progress import loading
         from workers.runner.build import build
@@ -143,19 +143,9 @@ class Shard:
 
             return build(spec, self._rank, self._store, progress)
 
-    async def _lead(self, runner: "TorchRunner", ranks: list[RankInfo]) -> str:
+    async def _lead(self, runner: Built, ranks: list[RankInfo]) -> str:
         spec = self._spec
-        limits = Limits(
-            vocab_size=runner.config.vocab_size,
-            stop_token_ids=frozenset(runner.config.stop_token_ids),
-            max_context=min(spec.runner.max_context, runner.config.max_position_embeddings),
-            block_size=spec.runner.block_size,
-            kv_blocks=runner.kv_blocks,
-            sliding_blocks=runner.sliding_blocks,
-            window=runner.config.window,
-            max_sequences=spec.runner.max_sequences,
-            token_budget=spec.runner.token_budget,
-        )
+        limits = limits_of(spec.runner, runner)
         sizes = (limits.kv_tokens, limits.sliding_blocks * limits.block_size)
         logger.info("the KV cache holds %d tokens in full layers and %d in sliding ones", *sizes)
         self._leader = Leader(
@@ -183,7 +173,7 @@ class _LoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
-def _card(spec: ShardSpec, limits: Limits, kernels: dict[str, str], ranks: list[RankInfo]) -> engine_pb2.DescribeResponse:
+def _card(spec: ShardSpec, limits: Limits, kernels: Mapping[str, str], ranks: list[RankInfo]) -> engine_pb2.DescribeResponse:
     layout = spec.runner.layout
     return engine_pb2.DescribeResponse(
         epoch=spec.epoch,

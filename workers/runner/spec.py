@@ -26,6 +26,7 @@ class RunnerSpec:
     threads: int = 1  # torch threads
     collective_timeout_s: float = 30.0
     interface: str = "lo"  # network interface that torch.distributed binds to
+    costs: tuple[float, ...] = ()  # of a simulated runner: the fields of workers.simulated.costs.Costs, seconds
 
     def __post_init__(self) -> None:
         if self.token_budget < self.max_sequences:
