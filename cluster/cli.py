@@ -67,6 +67,17 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `serve` and `replica` ask about what computes; all None where not given."""
+    for option in (
+        click.option("--costs", help="Of --engine simulated, seconds: a step, a token prefilled, decoded, of context."),
+        click.option("--device", help="That --engine simulated takes the time of, --ranks of them.  [default: H100]"),
+        click.option("--engine", type=click.Choice(["torch", "simulated"]), help="What computes.  [default: torch]"),
+    ):
+        command = option(command)
+    return command
+
+
 @cli.command()
 @click.argument("model", required=False)
 @click.option("--replicas", type=int, help="Copies of the model.  [default: 2]")
@@ -79,6 +90,7 @@ def cli(context: click.Context) -> None:
 @click.option("--served-model-name", multiple=True, help="Name for clients; repeatable.  [default: the model's]")
 @model_options
 @deterministic_option
+@engine_options
 @click.option("--grace", type=float, help=GRACE)
 @click.option("--ray-address", help="HOST:PORT of a running Ray.  [default: start one of its own]")
 def serve(file: Path | None, served_model_name: tuple[str, ...], **flags: object) -> int:
@@ -188,6 +200,7 @@ def router(
 @click.option("--served-model-name", multiple=True, help="Name for clients; repeatable.  [default: the model's]")
 @model_options
 @deterministic_option
+@engine_options
 @click.option("--grace", type=float, help=GRACE)
 @token_option
 @log_option

@@ -14,6 +14,10 @@ from ossia.common.errors import UserError
 UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
+TORCH_ONLY = ("experts", "dtype", "unpack_experts", "deterministic")
+SIMULATED_ONLY = ("device", "costs")
+
+
 @dataclass(frozen=True)
 class ServeConfig:
     """Every field is a flag (`max_context` is `--max-context`) and a key of the YAML file, spelled like the flag."""
@@ -22,6 +26,9 @@ class ServeConfig:
     replicas: int = 2
     ranks: int = 2  # in a replica
     experts: Literal["ep", "tp"] = "ep"
+    engine: Literal["torch", "simulated"] = "torch"
+    device: str | None = None  # that is simulated; None: workers.simulated.build.DEFAULT_DEVICE
+    costs: tuple[float, ...] = ()  # of a simulated step, seconds; none: the device's
     host: str = "127.0.0.1"  # of the gateway
     port: int = 8000  # of the gateway; 0 picks a free one
     name: str = "ossia"  # of this instance
@@ -39,7 +46,11 @@ def load(flags: Mapping[str, object], file: Path | None = None) -> ServeConfig:
     """The file's settings with the flags that were given (those not None) over them. Raises UserError."""
     settings = _read(file) if file else {}
     settings |= {name: _checked(name, value, flag(name)) for name, value in flags.items() if value is not None}
-    return ServeConfig(**settings)  # type: ignore[arg-type]  # _checked gave each value its field's type
+    config = ServeConfig(**settings)  # type: ignore[arg-type]  # _checked gave each value its field's type
+    for name in TORCH_ONLY if config.engine == "simulated" else SIMULATED_ONLY:
+        if name in settings:
+            raise UserError(f"{flag(name)} means nothing to --engine {config.engine}: leave it out")
+    return config
 
 
 def flag(name: str) -> str:
@@ -167,6 +178,16 @@ def _kv_memory(value: object) -> int:
     return size
 
 
+def _costs(value: object) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(str(number)) for number in (value if isinstance(value, list) else str(value).split(",")))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 4 or not all(0 <= number < float("inf") for number in numbers) or not any(numbers):
+        raise ValueError("must be four numbers of seconds, such as 1e-3,2e-5,5e-5,1e-8, not all of them 0")
+    return numbers
+
+
 CHECKS: Mapping[str, Callable[[object], object]] = {
     "model": _text,
     "replicas": _integer(1),
@@ -181,6 +202,9 @@ CHECKS: Mapping[str, Callable[[object], object]] = {
     "kv_memory": _kv_memory,
     "unpack_experts": _boolean,
     "deterministic": _boolean,
+    "engine": _choice("torch", "simulated"),
+    "device": _text,
+    "costs": _costs,
     "ray_address": _address,
     "grace": _seconds,
 }

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import Counter
 
-from cluster import devices, memory, planner, probe, token
+from cluster import devices, memory, planner, probe, simulated, token
 from cluster.config import ServeConfig
 from cluster.identity import ProcessId
 from cluster.make_checkpoint import default_checkpoint
@@ -28,6 +29,7 @@ from workers.checkpoint.resolve import ResolvedModel, resolve
 from workers.model.layout import Layout
 from workers.runner.spec import RunnerSpec
 
+SHARDS = {"torch": HeadSpec.shard, "simulated": "workers.simulated.shard:SimulatedShard"}  # by engine
 LOOPBACK = "127.0.0.1"
 LONGEST_PARENT = 16  # characters of the folder for temporary files: Linux allows 107 for the path of a socket
 
@@ -38,16 +40,14 @@ def run(config: ServeConfig, modules: Modules | None = None) -> int:
     with folder.lock():
         if stale := folder.read():
             clean(folder, stale)
-        model = find_model(config.model)
-        gpus = devices.gpus()
-        runner, plan = plan_runner(config, model, gpus)
+        model, runner, cache, gpus = prepare(config)
         port = probe.require_free(config.host, config.port)
         folder.rotate_logs()
         logs.configure("supervisor", folder.logs)
-        Progress().say(f"the KV cache of a replica holds {plan.cache}")
         endpoint = Endpoint("supervisor", os.getpid(), metrics.serve(LOOPBACK))
         spec = head_spec(config, model, runner, gpus, folder.logs)
         spec = replace(spec, controller_port=probe.free_port(spec.node_ip), processes=(endpoint,))
+        Progress().say(f"the KV cache of a replica holds {cache}")
         with temporary() as scratch:
             instance = _instance(config, spec, model, port, scratch)
             gateway = _gateway(config, instance, port, folder.logs)
@@ -60,6 +60,24 @@ def run(config: ServeConfig, modules: Modules | None = None) -> int:
 
 def _restarts() -> Counter:
     return Counter("ossia_supervisor_restarts", "Processes started again after they died.", ["part"])
+
+
+class Prepared(NamedTuple):
+    """What replicas are to be made of."""
+
+    model: ResolvedModel
+    runner: RunnerSpec
+    cache: str  # what that of a replica holds, for people
+    gpus: Sequence[int]  # free bytes of each that ranks may use
+
+
+def prepare(config: ServeConfig) -> Prepared:
+    """Raises UserError: nothing there, or no room for it."""
+    if config.engine == "simulated":
+        return Prepared(*simulated.plan(config), gpus=())
+    model, gpus = find_model(config.model), devices.gpus()
+    runner, plan = plan_runner(config, model, gpus)
+    return Prepared(model, runner, plan.cache, gpus)
 
 
 def find_model(model: str | None) -> ResolvedModel:
@@ -114,6 +132,7 @@ def head_spec(config: ServeConfig, model: ResolvedModel, runner: RunnerSpec, gpu
         token=token.read() or (token.make() if open_to_others else None),
         gpus_per_rank=1.0 if gpus else 0.0,
         grace_s=config.grace,
+        shard=SHARDS[config.engine],
     )
 
 

@@ -83,7 +83,7 @@ class HeadSpec:
 
 
 def _runner(values: Mapping[str, Any]) -> RunnerSpec:
-    return RunnerSpec(**{**values, "layout": Layout(**values["layout"])})
+    return RunnerSpec(**{**values, "layout": Layout(**values["layout"]), "costs": tuple(values.get("costs", ()))})
 
 
 def _survivor(values: Mapping[str, Any]) -> Survivor:

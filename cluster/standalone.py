@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from cluster import devices, probe, serve, token, watch
+from cluster import probe, serve, token, watch
 from cluster.child import Child
 from cluster.config import ServeConfig
 from cluster.logs import POLL_S, Logs
@@ -35,10 +35,9 @@ def run(config: ReplicaConfig, module: Sequence[str] = ("cluster.head",)) -> int
     """
     asked = replace(config.serve, replicas=1)
     secret = token.require(asked.host, config.token_file)
-    model, gpus = serve.find_model(asked.model), devices.gpus()
-    runner, plan = serve.plan_runner(asked, model, gpus)
+    model, runner, cache, gpus = serve.prepare(asked)
     port = probe.require_free(asked.host, asked.port)
-    Progress().say(f"its KV cache holds {plan.cache}")
+    Progress().say(f"its KV cache holds {cache}")
     with serve.temporary() as folder:
         log_folder = config.log_folder or folder / "logs"
         logs.configure("replica", log_folder)

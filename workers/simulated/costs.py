@@ -85,8 +85,8 @@ def weights(config: ModelConfig) -> Weights:
 def costs(config: ModelConfig, device: Device, devices: int, max_sequences: int, token_budget: int) -> Costs:
     """What `devices` of this kind take together, talking to each other for nothing.
 
-    A step reads what is dense once. Of the experts, a full batch of decodes reads those that its tokens are routed to (all equally
-    likely), and each decode is charged its share; a whole budget of prefill reads all of them.
+    A step reads what is dense once. A full batch of decodes reads those experts that its tokens are routed to, none of which is
+    likelier than another, and each decode is charged its share; a whole budget of prefill reads all of them.
     """
     held = weights(config)
     bandwidth, flops = device.bandwidth * devices, device.flops * devices
