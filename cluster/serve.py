@@ -151,7 +151,7 @@ def _instance(config: ServeConfig, spec: HeadSpec, model: ResolvedModel, port: i
         model=str(model.path),
         model_names=spec.model_names,
         replicas=config.replicas,
-        ranks=config.ranks,
+        ranks=spec.runner.layout.ranks,
         experts=config.experts,
         controller=f"{spec.node_ip}:{spec.controller_port}",
         folder=str(scratch),
