@@ -14,16 +14,19 @@ from starlette.responses import JSONResponse, Response
 from ossia.v1 import engine_pb2
 from router.engine import Engine
 from router.gateway.chat import ChatAnswer
+from router.gateway.choice import copies
 from router.gateway.completions import CompletionAnswer
 from router.gateway.errors import ApiError, context_length_exceeded, invalid
 from router.gateway.generation import Source
 from router.gateway.metrics import Metrics
 from router.gateway.models import Models
-from router.gateway.schema_chat import Assistant, ChatBody, MessageBody, ToolResult, text
+from router.gateway.schema import GenerationBody, check_ids
+from router.gateway.schema_chat import ChatBody
 from router.gateway.schema_completions import CompletionBody, Prompt
+from router.gateway.schema_messages import Assistant, MessageBody, ToolResult, text
 from router.gateway.sse import EventStream, Whole
 from router.harmony.render import render
-from router.harmony.types import Effort, HarmonyError, Message, Tool, ToolCall
+from router.harmony.types import Effort, HarmonyError, Message, ToolCall
 from router.harmony.vocabulary import encode
 
 T = TypeVar("T")
@@ -37,6 +40,7 @@ class Settings:
     served_model_names: tuple[str, ...] = ()  # empty: the names that the engine says
     default_effort: Effort = "medium"
     max_body_bytes: int = 32 << 20
+    max_output_tokens: int = 1 << 20  # of all choices of a request together
     admission_s: float = 10.0
     ping_s: float = 10.0
 
@@ -56,19 +60,20 @@ class Api:
         body = await self._prepare(raw, lambda: ChatBody.parse(raw))
         body.check()
         card = await self._models.resolve(body.model)
+        body.check_vocabulary(card)
         prompt = await self._prepare(raw, lambda: _render(body, self._settings.default_effort))
-        _check(prompt, card, "messages")
-        return self._answer(request, ChatAnswer(self._source(request), body, prompt, card), body.stream)
+        submits = self._submits(body, [prompt], card)
+        return self._answer(request, ChatAnswer(self._source(request), body, submits, card), body.stream)
 
     async def completions(self, request: Request) -> Response:
         raw = await self._read(request)
         body = await self._prepare(raw, lambda: CompletionBody.parse(raw))
         body.check()
         card = await self._models.resolve(body.model)
+        body.check_vocabulary(card)
         prompts = await self._prepare(raw, lambda: [_tokens(prompt) for prompt in body.prompts])
-        for prompt in prompts:
-            _check(prompt, card, "prompt")
-        return self._answer(request, CompletionAnswer(self._source(request), body, prompts, card), body.stream)
+        submits = self._submits(body, prompts, card)
+        return self._answer(request, CompletionAnswer(self._source(request), body, submits, card), body.stream)
 
     async def models(self, request: Request) -> Response:
         return JSONResponse(await self._models.listing())
@@ -94,6 +99,19 @@ class Api:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._aside, work)
 
+    def _submits(
+        self, body: GenerationBody, prompts: list[list[int]], card: engine_pb2.DescribeResponse
+    ) -> list[engine_pb2.Submit]:
+        """What the engine is asked: each prompt's choices, one prompt after the other."""
+        most = self._settings.max_output_tokens // (len(prompts) * body.choices)
+        submits: list[engine_pb2.Submit] = []
+        for prompt in prompts:
+            _check(prompt, card, body.prompt_param)
+            submit = body.submit(prompt, card)
+            _bound(submit, card, most, body.names.get("sampling.max_tokens", "max_tokens"))
+            submits += copies(submit, body.choices)
+        return submits
+
     def _source(self, request: Request) -> Source:
         return Source(self._engine, self._metrics, request.state.request_id, request.state.traceparent)
 
@@ -106,9 +124,9 @@ class Api:
 
 def _render(body: ChatBody, default_effort: Effort) -> list[int]:
     messages = [_message(message) for message in body.messages]
-    tools = [Tool(tool.function.name, tool.function.description, tool.function.parameters) for tool in body.offered]
+    today = datetime.now(UTC).date()
     try:
-        return render(messages, tools, body.effort(default_effort), datetime.now(UTC).date())
+        return render(messages, body.described, body.effort(default_effort), today, body.formats)
     except HarmonyError as error:
         raise invalid(str(error), error.field) from None
 
@@ -130,5 +148,15 @@ def _tokens(prompt: Prompt) -> list[int]:
 def _check(prompt: list[int], card: engine_pb2.DescribeResponse, param: str) -> None:
     if len(prompt) >= card.max_context:
         raise context_length_exceeded(len(prompt), card.max_context, param)
-    if min(prompt) < 0 or max(prompt) >= card.vocab_size:
-        raise invalid(f"token ids are expected from 0 to {card.vocab_size - 1}", param)
+    check_ids(prompt, card, param)
+
+
+def _bound(submit: engine_pb2.Submit, card: engine_pb2.DescribeResponse, most: int, param: str) -> None:
+    """Refuses more than `most` tokens of output, or ends there what would go on to the context's end."""
+    sampling = submit.sampling
+    if not sampling.HasField("max_tokens"):
+        if card.max_context - len(submit.prompt) > most:
+            sampling.max_tokens = most
+    elif sampling.max_tokens > most:
+        message = f"{sampling.max_tokens} tokens of each choice are too many: so many choices may have {most} each"
+        raise invalid(message, param)

@@ -1,111 +1,110 @@
-"""POST /v1/chat/completions: one pipeline from messages to steps, told as chunks of a stream or gathered into one answer."""
+"""The answer of POST /v1/chat/completions: choices of messages, each a harmony turn."""
 
-import secrets
-import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
 
 from ossia.v1 import engine_pb2
-from router.gateway.errors import Json, internal
-from router.gateway.generation import FINISH, Source, Usage
-from router.gateway.models import fingerprint
+from router.gateway.answer import Answer
+from router.gateway.choice import Choice, cut_off
+from router.gateway.errors import Json
+from router.gateway.generation import Source
+from router.gateway.logprobs import entry
 from router.gateway.schema_chat import ChatBody
-from router.gateway.turn import Call, Seen, Turn
+from router.gateway.turn import Call, Seen, Turn, join
 from router.harmony.parse import ReasoningDelta, TextDelta, ToolCallDelta
+from router.harmony.vocabulary import FIRST_SPECIAL
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one delta of the engine made visible; `finish` in the last."""
+@dataclass
+class ChatPiece:
+    """What one delta made visible. `logprobs` are those of the tokens of the answer's text."""
 
-    seen: list[Seen]
+    seen: list[Seen] = field(default_factory=list)
+    logprobs: list[Json] = field(default_factory=list)
     finish: str | None = None
 
+    def add(self, later: Self) -> None:
+        self.seen += later.seen
+        self.logprobs += later.logprobs
+        self.finish = later.finish
 
-class ChatAnswer:
-    """The answer to one ChatBody, to be taken once: as `chunks()` or as `whole()`."""
 
-    def __init__(self, source: Source, body: ChatBody, prompt: list[int], card: engine_pb2.DescribeResponse) -> None:
-        self._source = source
-        self._body = body
-        self._submit = source.submit(prompt, body.sampling())
+class ChatChoice(Choice[ChatPiece]):
+    """One turn of the assistant."""
+
+    def __init__(self, source: Source, body: ChatBody, submit: engine_pb2.Submit) -> None:
+        super().__init__(source, submit, body.names)
         self._turn = Turn(body.stop or (), tools=bool(body.offered))
-        self._head: Json = {
-            "id": f"chatcmpl-{secrets.token_hex(16)}",
-            "created": int(time.time()),
-            "model": body.model,
-            "system_fingerprint": fingerprint(card),
-        }
-        self.usage = Usage(len(prompt))
 
-    async def chunks(self) -> AsyncGenerator[list[Json], None]:
-        """Events of the stream, all that one delta brought at a time; the first comes with the first delta."""
-        first = True
-        async with aclosing(self._steps()) as steps:
-            async for step in steps:
-                deltas = [_delta(item) for item in step.seen]
-                if first:
-                    deltas.insert(0, {"role": "assistant", "content": ""})
-                    first = False
-                chunks = [self._chunk(delta, None) for delta in deltas]
-                if step.finish is not None:
-                    chunks.append(self._chunk({}, step.finish))
-                yield chunks
-        if self._body.include_usage:
-            yield [{**self._head, "object": _CHUNK, "choices": [], "usage": self.usage.body()}]
-
-    async def whole(self) -> Json:
-        """The answer as one object."""
-        message = _Message()
-        finish = None
-        async with aclosing(self._steps()) as steps:
-            async for step in steps:
-                message.add(step.seen)
-                finish = step.finish
-        choice = {"index": 0, "message": message.body(), "logprobs": None, "finish_reason": finish}
-        return {**self._head, "object": "chat.completion", "choices": [choice], "usage": self.usage.body()}
-
-    async def _steps(self) -> AsyncGenerator[Step, None]:
-        """One step a delta. The engine is let go before the last is told, for its reader may be slow."""
-        try:
-            async with aclosing(self._source.generate(self._submit, self._body.names)) as deltas:
-                async for delta in deltas:
-                    step = self._step(delta)
-                    if step.finish is not None:
-                        break
-                    yield step
-                else:
-                    raise internal()  # the engine ended without saying how
-            yield step
-        finally:
-            self._source.metrics.repairs.inc(self._turn.repairs)
-
-    def _step(self, delta: engine_pb2.Delta) -> Step:
-        seen = self._turn.feed(delta.tokens)
+    def _read(self, delta: engine_pb2.Delta) -> ChatPiece:
+        repairs = self._turn.repairs
+        piece = self._feed(delta)
         ended = self._turn.stopped or delta.finish
         if ended:
-            seen += self._turn.close()
+            piece.seen += self._turn.close()
+            piece.finish = self._finish(delta)
+        self._source.metrics.repairs.inc(self._turn.repairs - repairs)
         self.usage.output, self.usage.reasoning = self._turn.tokens, self._turn.reasoning_tokens
-        self.usage.cached = delta.usage.cached_tokens
-        return Step(seen, self._finish(delta) if ended else None)
+        return piece
+
+    def _feed(self, delta: engine_pb2.Delta) -> ChatPiece:
+        if not delta.logprobs:
+            return ChatPiece(self._turn.feed(delta.tokens))
+        piece = ChatPiece()
+        for token, likely in zip(delta.tokens, delta.logprobs, strict=True):
+            if self._turn.answering and token < FIRST_SPECIAL:
+                piece.logprobs.append(entry(token, likely))
+            piece.seen += self._turn.feed((token,))
+            if self._turn.stopped:
+                break
+        piece.seen = join(piece.seen)
+        return piece
 
     def _finish(self, delta: engine_pb2.Delta) -> str:
         if self._turn.stopped:
             return "stop"
-        if delta.finish == FINISH.FINISH_REASON_LENGTH:
+        if cut_off(delta):
             return "length"
         return "tool_calls" if self._turn.called else "stop"
 
-    def _chunk(self, delta: Json, finish: str | None) -> Json:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        chunk: Json = {**self._head, "object": _CHUNK, "choices": [choice]}
-        if self._body.include_usage:
-            chunk["usage"] = None
-        return chunk
+
+class ChatAnswer(Answer[ChatPiece]):
+    """The answer to one ChatBody; a choice a Submit."""
+
+    prefix: ClassVar[str] = "chatcmpl"
+    objects: ClassVar[tuple[str, str]] = ("chat.completion", "chat.completion.chunk")
+
+    def __init__(
+        self, source: Source, body: ChatBody, submits: list[engine_pb2.Submit], card: engine_pb2.DescribeResponse
+    ) -> None:
+        super().__init__(body, [ChatChoice(source, body, submit) for submit in submits], card)
+        self._with_logprobs = bool(body.logprobs)
+
+    def _told(self, index: int, piece: ChatPiece, first: bool) -> list[Json]:
+        deltas = [_delta(item) for item in piece.seen]
+        if first:
+            deltas.insert(0, {"role": "assistant", "content": ""})
+        if piece.logprobs and not any("content" in delta for delta in deltas[first:]):
+            deltas.append({"content": ""})  # the text is withheld, and what is likely of it is not
+        choices = [_choice(index, delta) for delta in deltas]
+        if piece.logprobs:
+            texts = (choice for choice, delta in zip(choices[first:], deltas[first:], strict=True) if "content" in delta)
+            next(texts)["logprobs"] = _logprobs(piece)
+        if piece.finish is not None:
+            choices.append({**_choice(index, {}), "finish_reason": piece.finish})
+        return choices
+
+    def _gathered(self, index: int, whole: ChatPiece) -> Json:
+        logprobs = _logprobs(whole) if self._with_logprobs else None
+        return {"index": index, "message": _message(whole.seen), "logprobs": logprobs, "finish_reason": whole.finish}
 
 
-_CHUNK = "chat.completion.chunk"
+def _choice(index: int, delta: Json) -> Json:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+
+
+def _logprobs(piece: ChatPiece) -> Json:
+    return {"content": piece.logprobs, "refusal": None}
 
 
 def _delta(item: Seen) -> Json:
@@ -122,39 +121,21 @@ def _delta(item: Seen) -> Json:
             return {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
 
 
-class _Message:
-    """The assistant's message as it grows."""
+def _message(seen: list[Seen]) -> Json:
+    """The assistant's message. `content` is null only beside tool calls."""
+    text = "".join(item.text for item in seen if isinstance(item, TextDelta))
+    reasoning = "".join(item.text for item in seen if isinstance(item, ReasoningDelta)) or None
+    calls = [_call(call, seen) for call in seen if isinstance(call, Call)]
+    message: Json = {
+        "role": "assistant",
+        "content": None if calls and not text else text,
+        "refusal": None,
+        "reasoning": reasoning,
+        "reasoning_content": reasoning,
+    }
+    return {**message, "tool_calls": calls} if calls else message
 
-    def __init__(self) -> None:
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._calls: list[tuple[Call, list[str]]] = []
 
-    def add(self, seen: list[Seen]) -> None:
-        for item in seen:
-            match item:
-                case TextDelta(text):
-                    self._text.append(text)
-                case ReasoningDelta(text):
-                    self._reasoning.append(text)
-                case Call():
-                    self._calls.append((item, []))
-                case ToolCallDelta(index, arguments):
-                    self._calls[index][1].append(arguments)
-
-    def body(self) -> Json:
-        """`content` is null only beside tool calls."""
-        text, reasoning = "".join(self._text), "".join(self._reasoning) or None
-        message: Json = {
-            "role": "assistant",
-            "content": None if self._calls and not text else text,
-            "refusal": None,
-            "reasoning": reasoning,
-            "reasoning_content": reasoning,
-        }
-        if self._calls:
-            message["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": "".join(arguments)}}
-                for call, arguments in self._calls
-            ]
-        return message
+def _call(call: Call, seen: list[Seen]) -> Json:
+    arguments = "".join(item.arguments for item in seen if isinstance(item, ToolCallDelta) and item.index == call.index)
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}

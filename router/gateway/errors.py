@@ -67,8 +67,7 @@ def from_engine(error: EngineError, names: Mapping[str, str]) -> ApiError:
     status, code = _ENGINE_STATUS.get(error.code, (HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error"))
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return internal()
-    field = error.field.removeprefix("sampling.")
-    param = names.get(field, field) or None
+    param = names.get(error.field, error.field.removeprefix("sampling.")) or None
     return ApiError(status, error.message, param=param, code=error.reason.lower() or code, retry_after_s=error.retry_after_s)
 
 

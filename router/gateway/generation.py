@@ -23,14 +23,12 @@ class Source:
     request_id: str
     traceparent: str
 
-    def submit(self, prompt: Sequence[int], sampling: engine_pb2.Sampling) -> engine_pb2.Submit:
-        return engine_pb2.Submit(prompt=prompt, sampling=sampling, request_id=self.request_id, traceparent=self.traceparent)
-
     async def generate(self, submit: engine_pb2.Submit, names: Mapping[str, str]) -> AsyncGenerator[engine_pb2.Delta, None]:
         """The engine's deltas. Raises ApiError; closing it closes the engine's generator, which cancels the request.
 
         `names` as in `from_engine`.
         """
+        submit.request_id, submit.traceparent = self.request_id, self.traceparent
         self.metrics.prompt_tokens.inc(len(submit.prompt))
         last = time.perf_counter()
         first = True
@@ -65,27 +63,52 @@ def _refuse_broken(delta: engine_pb2.Delta) -> None:
 
 @dataclass
 class Usage:
-    """Tokens of one answer; `output` counts the stop token, and with a stop string only what led to it."""
+    """Tokens of one answer; `output` counts the stop token, and with a stop string only what led to it. All but the first three
+    are known once the engine has finished: 0 where a stop string ended it.
+    """
 
     prompt: int
     output: int = 0
-    cached: int = 0
     reasoning: int = 0
+    cached: int = 0  # of the prompt
+    drafted: int = 0  # of the output
+    accepted: int = 0  # of the drafted ones
 
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.prompt + other.prompt,
-            self.output + other.output,
-            self.cached + other.cached,
-            self.reasoning + other.reasoning,
-        )
+    def learn(self, told: engine_pb2.Usage) -> None:
+        """Takes in what the engine alone knows."""
+        self.cached, self.drafted, self.accepted = told.cached_tokens, told.drafted_tokens, told.accepted_tokens
 
     def body(self) -> dict[str, object]:
-        """The API's `usage`."""
+        """The API's `usage`; drafts of the engine's own are told as OpenAI tells of those that a client predicted."""
         return {
             "prompt_tokens": self.prompt,
             "completion_tokens": self.output,
             "total_tokens": self.prompt + self.output,
             "prompt_tokens_details": {"cached_tokens": self.cached},
-            "completion_tokens_details": {"reasoning_tokens": self.reasoning},
+            "completion_tokens_details": {
+                "reasoning_tokens": self.reasoning,
+                "accepted_prediction_tokens": self.accepted,
+                "rejected_prediction_tokens": self.drafted - self.accepted,
+            },
         }
+
+
+def total(usages: Sequence[Usage]) -> Usage:
+    """Of all choices of several prompts."""
+    return _joined(usages, prompt=sum(usage.prompt for usage in usages), cached=sum(usage.cached for usage in usages))
+
+
+def shared(usages: Sequence[Usage]) -> Usage:
+    """Of the choices of one prompt, which counts once; cached is what none of them had to compute."""
+    return _joined(usages, prompt=usages[0].prompt, cached=min(usage.cached for usage in usages))
+
+
+def _joined(usages: Sequence[Usage], prompt: int, cached: int) -> Usage:
+    return Usage(
+        prompt=prompt,
+        output=sum(usage.output for usage in usages),
+        reasoning=sum(usage.reasoning for usage in usages),
+        cached=cached,
+        drafted=sum(usage.drafted for usage in usages),
+        accepted=sum(usage.accepted for usage in usages),
+    )

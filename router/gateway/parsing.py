@@ -112,4 +112,6 @@ def _code(kind: str) -> str:
         return kind
     if kind in ("missing", "union_tag_not_found"):
         return "missing_required_parameter"
+    if kind == "extra_forbidden":
+        return "unknown_parameter"
     return "invalid_type" if kind.endswith(("_type", "_attributes_type")) or kind == "int_from_float" else "invalid_value"

@@ -1,16 +1,34 @@
-"""The parameters that both endpoints of generation share, and how they become the protocol's Sampling."""
+"""The parameters that both endpoints of generation share, and how they become the protocol's Submit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
 
+from ossia.common.vocabulary import SIZE
 from ossia.v1 import engine_pb2
 from router.gateway.errors import invalid
 from router.gateway.parsing import Body, Strict, wrong
+from router.gateway.schema_formats import Held, ResponseFormat, StructuredOutputs
 
 MAX_STOP_STRINGS = 4
+MAX_STOP_TOKENS = 128
+MAX_BIASES = 1024
+MAX_CHOICES = 128
 _UINT64 = (1 << 64) - 1
+_COPIED = (
+    "temperature",
+    "top_p",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "max_tokens",
+    "min_tokens",
+    "stop_token_ids",
+    "ignore_eos",
+)
+"""Parameters that the protocol's Sampling has under the same name, in the same ranges, with the same meaning."""
 
 
 def _stop(value: object) -> object:
@@ -19,6 +37,21 @@ def _stop(value: object) -> object:
     if isinstance(strings, list) and (len(strings) > MAX_STOP_STRINGS or "" in strings):
         raise wrong(f"stop holds at most {MAX_STOP_STRINGS} strings, none empty")
     return strings
+
+
+def _biases(value: object) -> object:
+    """The keys of a JSON object are strings; here they are token ids."""
+    if not isinstance(value, dict):
+        return value
+    if len(value) > MAX_BIASES:
+        raise wrong(f"at most {MAX_BIASES} token ids are expected")
+    if wrongly := next((key for key in value if not _is_id(key)), None):
+        raise wrong(f"token ids are expected as keys, such as \"1734\", and not '{wrongly[:32]}'")
+    return {int(key): bias for key, bias in value.items()}
+
+
+def _is_id(key: str) -> bool:
+    return key.isascii() and key.isdigit() and len(key) < 10 and str(int(key)) == key
 
 
 class StreamOptions(Strict):
@@ -31,37 +64,103 @@ class GenerationBody(Body):
     """A request for tokens. None and absent mean the same everywhere."""
 
     harmless: ClassVar[frozenset[str]] = frozenset({"user"})
+    prompt_param: ClassVar[str] = "prompt"  # what the prompt is made of
 
     model: str
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, lt=1 << 32)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
+    logit_bias: Annotated[dict[int, Annotated[float, Field(ge=-100, le=100)]] | None, BeforeValidator(_biases)] = None
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
     max_tokens: Annotated[int, Field(ge=1, lt=1 << 32)] | None = None
+    min_tokens: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
     stop: Annotated[list[str] | None, BeforeValidator(_stop)] = None
+    stop_token_ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MAX_STOP_TOKENS)] | None = None
+    ignore_eos: bool | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    cache_salt: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
 
     @property
-    def names(self) -> Mapping[str, str]:
-        """Fields of the protocol's Submit and Sampling that this request calls by another name."""
-        return {}
+    def choices(self) -> int:
+        """Answers to each prompt."""
+        return self.n or 1
 
     @property
     def include_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
+    @property
+    def held(self) -> Held | None:
+        """What the answer is held to."""
+        asked = self.structured_outputs or self.response_format
+        return asked.held if asked else None
+
+    @property
+    def needs_grammar(self) -> str | None:
+        """The first parameter that only a grammar can meet."""
+        return self.held.param if self.held else None
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """As in `from_engine`: what the fields of Submit are called in this request."""
+        held = self.held.names if self.held else {}
+        return {
+            "prompt": self.prompt_param,
+            "sampling.prompt_logprobs": "logprobs",
+            "grammar": self.needs_grammar or "",
+            **held,
+        }
+
     def check(self) -> None:
         """What spans two parameters. Raises ApiError."""
         if self.stream_options is not None and not self.stream:
             raise invalid("'stream_options' is allowed only with 'stream': true", "stream_options")
+        if self.structured_outputs and self.response_format and self.response_format.held:
+            raise invalid("'structured_outputs' and 'response_format' cannot both hold the answer", "structured_outputs")
+        if self.ignore_eos and (param := self.needs_grammar):
+            raise invalid(f"'ignore_eos' contradicts '{param}': what that asks for has an end", "ignore_eos")
+        sampling = self.sampling()
+        if sampling.HasField("max_tokens") and sampling.min_tokens > sampling.max_tokens:
+            raise invalid(f"'min_tokens' is more than the {sampling.max_tokens} tokens that there may be", "min_tokens")
+
+    def check_vocabulary(self, card: engine_pb2.DescribeResponse) -> None:
+        """What depends on the model's vocabulary. Raises ApiError."""
+        for param, ids in (("logit_bias", self.logit_bias or ()), ("stop_token_ids", self.stop_token_ids or ())):
+            check_ids(ids, card, param)
+        if self.top_k and self.top_k > card.vocab_size:
+            raise invalid(f"'top_k' is more than the {card.vocab_size} tokens of the vocabulary", "top_k")
+        if card.vocab_size != SIZE and (needing := self.needs_grammar):
+            raise invalid(f"'{needing}' needs a model of gpt-oss's vocabulary, and this one has another", needing)
+
+    def submit(self, prompt: Sequence[int], card: engine_pb2.DescribeResponse) -> engine_pb2.Submit:
+        """What the engine is asked for one answer to this prompt."""
+        salt = (self.cache_salt or "").encode()
+        return engine_pb2.Submit(prompt=prompt, sampling=self.sampling(), grammar=self.grammar(card), cache_salt=salt)
 
     def sampling(self) -> engine_pb2.Sampling:
         """Absent scalars stay absent; a seed, signed in OpenAI's API, is taken by its two's complement."""
+        given = {name: value for name in _COPIED if (value := getattr(self, name)) is not None}
         return engine_pb2.Sampling(
-            temperature=self.temperature,
-            top_p=self.top_p,
+            **given,
             top_k=None if self.top_k is None else max(self.top_k, 0),
             seed=None if self.seed is None else self.seed & _UINT64,
-            max_tokens=self.max_tokens,
+            logit_bias=[engine_pb2.LogitBias(id=id_, bias=bias) for id_, bias in (self.logit_bias or {}).items()],
         )
+
+    def grammar(self, card: engine_pb2.DescribeResponse) -> engine_pb2.Grammar | None:
+        """What the output is held to, None for nothing."""
+        return self.held.grammar if self.held else None
+
+
+def check_ids(ids: Sequence[int] | Mapping[int, float], card: engine_pb2.DescribeResponse, param: str) -> None:
+    """Raises ApiError where one of them is no token."""
+    if ids and (min(ids) < 0 or max(ids) >= card.vocab_size):
+        raise invalid(f"token ids are expected from 0 to {card.vocab_size - 1}", param)

@@ -1,41 +1,21 @@
 """The body of POST /v1/chat/completions."""
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, model_validator
+from pydantic import AfterValidator, Field
 
+from ossia.common.vocabulary import SIZE
 from ossia.v1 import engine_pb2
-from router.gateway.errors import Json
-from router.gateway.parsing import Strict, unsupported, wrong
+from router.gateway.errors import Json, dumps, invalid
+from router.gateway.parsing import Strict, wrong
 from router.gateway.schema import GenerationBody
+from router.gateway.schema_formats import JsonSchemaFormat, Name, Schema
+from router.gateway.schema_messages import MessageBody, only_functions
+from router.harmony.types import Effort, Format, Tool
 
-_EFFORTS: dict[str, Literal["low", "medium", "high"]] = {
-    "none": "low",
-    "minimal": "low",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-}
-Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+$")]
-
-
-def _only_text(kind: str) -> str:
-    if kind not in ("text", "refusal"):
-        raise unsupported(f"parts of type '{kind[:64]}' are not supported: the model reads and writes text only")
-    return kind
-
-
-def _only_functions(kind: str) -> str:
-    if kind != "function":
-        raise unsupported(f"tools of type '{kind[:64]}' are not supported: use 'function'")
-    return kind
-
-
-def _only_free_choice(choice: object) -> object:
-    if choice not in (None, "auto", "none"):
-        raise unsupported("only 'auto' and 'none' are supported")
-    return choice
+_EFFORTS: dict[str, Effort] = {"none": "low", "minimal": "low", "low": "low", "medium": "medium", "high": "high"}
+_NO_PARAMETERS: Json = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
 def _known_effort(effort: str) -> str:
@@ -44,100 +24,41 @@ def _known_effort(effort: str) -> str:
     return effort
 
 
-class Part(Strict):
-    """A piece of a message's text."""
-
-    type: Annotated[str, AfterValidator(_only_text)]
-    text: str | None = None
-    refusal: str | None = None
-
-    @model_validator(mode="after")
-    def _has_text(self) -> Self:
-        if self.text is None and self.refusal is None:
-            raise wrong(f"a part of type '{self.type}' needs a string under '{self.type}'")
-        return self
-
-
-Content = str | list[Part]
-
-
-def text(content: Content | None) -> str:
-    """A message's text, its parts joined."""
-    if isinstance(content, list):
-        return "".join(part.text or part.refusal or "" for part in content)
-    return content or ""
-
-
-class FunctionCall(Strict):
-    name: str
-    arguments: str
-
-
-class ToolCallBody(Strict):
-    """A call that the model made earlier."""
-
-    id: str
-    type: Annotated[str, AfterValidator(_only_functions)] = "function"
-    function: FunctionCall
-
-
-class Instructions(Strict):
-    """A system or developer message."""
-
-    role: Literal["system", "developer"]
-    content: Content
-
-
-class User(Strict):
-    role: Literal["user"]
-    content: Content
-
-
-class Assistant(Strict):
-    """An answer, as this gateway or another server gave it; of two spellings of the reasoning either is read."""
-
-    role: Literal["assistant"]
-    content: Content | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[ToolCallBody] | None = None
-
-
-class ToolResult(Strict):
-    """What a tool answered to the call of that id."""
-
-    role: Literal["tool"]
-    content: Content
-    tool_call_id: str
-
-
-MessageBody = Annotated[Instructions | User | Assistant | ToolResult, Discriminator("role")]
+def _known_choice(choice: str) -> str:
+    if choice not in ("none", "auto", "required"):
+        raise wrong("none, auto, required or a function is expected")
+    return choice
 
 
 class Function(Strict):
-    """A tool's declaration; `strict` is accepted and not enforced."""
+    """A tool's declaration. Arguments of a strict one satisfy its parameters."""
 
     name: Name
     description: str | None = None
-    parameters: Json | None = None
+    parameters: Schema | None = None
+    strict: bool | None = None
 
 
 class ToolBody(Strict):
-    type: Annotated[str, AfterValidator(_only_functions)]
+    type: Annotated[str, AfterValidator(only_functions)]
     function: Function
+
+
+class FunctionName(Strict):
+    name: str
+
+
+class NamedTool(Strict):
+    """The function to be called."""
+
+    type: Annotated[str, AfterValidator(only_functions)]
+    function: FunctionName
 
 
 class ChatBody(GenerationBody):
     """A conversation and how to continue it."""
 
     only: ClassVar = {
-        "n": (1,),
-        "presence_penalty": (0,),
-        "frequency_penalty": (0,),
-        "logit_bias": ({},),
-        "logprobs": (False,),
-        "top_logprobs": (0,),
-        "response_format": ({"type": "text"},),
         "modalities": (["text"],),
         "verbosity": ("medium",),
         "audio": (),
@@ -155,29 +76,113 @@ class ChatBody(GenerationBody):
         "service_tier",
         "store",
     }
+    prompt_param: ClassVar[str] = "messages"
 
     messages: Annotated[list[MessageBody], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1, lt=1 << 32)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     reasoning_effort: Annotated[str, AfterValidator(_known_effort)] | None = None
+    thinking_token_budget: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
     tools: list[ToolBody] | None = None
-    tool_choice: Annotated[str | None, BeforeValidator(_only_free_choice)] = None
+    tool_choice: Annotated[str, AfterValidator(_known_choice)] | NamedTool | None = None
 
     @property
     def names(self) -> Mapping[str, str]:
         tokens = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
-        return {"prompt": "messages", "max_tokens": tokens}
+        called = {
+            f"grammar.functions[{index}].{theirs}": f"tools[{place}].function.{ours}"
+            for index, place in enumerate(self._callable)
+            for theirs, ours in (("parameters", "parameters"), ("recipient", "name"))
+        }
+        return {
+            **super().names,
+            "sampling.max_tokens": tokens,
+            "sampling.logprobs": "top_logprobs",
+            "grammar.functions": "tools",
+            "grammar.tool_choice": "tool_choice",
+            "grammar.reasoning_tokens": "thinking_token_budget",
+            **called,
+        }
 
     @property
     def offered(self) -> list[ToolBody]:
-        """The tools that the model may call."""
+        """The tools that the model is told of."""
         return [] if self.tool_choice == "none" else self.tools or []
 
-    def effort(self, default: Literal["low", "medium", "high"]) -> Literal["low", "medium", "high"]:
+    @property
+    def described(self) -> list[Tool]:
+        """The same, for the prompt."""
+        return [Tool(tool.function.name, tool.function.description, tool.function.parameters) for tool in self.offered]
+
+    @property
+    def formats(self) -> list[Format]:
+        """What the prompt says about the answer's form."""
+        if not isinstance(self.response_format, JsonSchemaFormat):
+            return []
+        asked = self.response_format.json_schema
+        return [Format(asked.name, asked.description, asked.schema_)]
+
+    @property
+    def needs_grammar(self) -> str | None:
+        return next(self._needing_grammar(), None)
+
+    def effort(self, default: Effort) -> Effort:
         """The model knows three efforts; the API's two lesser ones become the least of them."""
         return default if self.reasoning_effort is None else _EFFORTS[self.reasoning_effort]
+
+    def check(self) -> None:
+        super().check()
+        if self.top_logprobs is not None and not self.logprobs:
+            raise invalid("'top_logprobs' is allowed only with 'logprobs': true", "top_logprobs")
+        names = [tool.function.name for tool in self.tools or ()]
+        if twice := next((place for place, name in enumerate(names) if name in names[:place]), None):
+            raise invalid(f"'{names[twice]}' is declared for the second time", f"tools[{twice}].function.name")
+        if self.tool_choice == "required" and not names:
+            raise invalid("'tool_choice' requires a call, and there are no 'tools'", "tool_choice")
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
+            raise invalid("'tool_choice' names none of the 'tools'", "tool_choice.function.name")
 
     def sampling(self) -> engine_pb2.Sampling:
         sampling = super().sampling()
         if self.max_completion_tokens is not None:
             sampling.max_tokens = self.max_completion_tokens
+        if self.logprobs:
+            sampling.logprobs = self.top_logprobs or 0
         return sampling
+
+    def grammar(self, card: engine_pb2.DescribeResponse) -> engine_pb2.Grammar | None:
+        """The whole turn's. A model of another vocabulary writes no harmony, nor does a turn that goes on behind its end."""
+        if card.vocab_size != SIZE or self.ignore_eos:
+            return None
+        grammar = engine_pb2.Grammar(harmony=True)
+        if self.held:
+            grammar.MergeFrom(self.held.grammar)
+        for place in self._callable:
+            function = self.offered[place].function
+            parameters = dumps(function.parameters or _NO_PARAMETERS) if function.strict else None
+            grammar.functions.add(recipient=f"functions.{function.name}", parameters=parameters)
+        if self._must_call:
+            grammar.tool_choice = engine_pb2.TOOL_CHOICE_REQUIRED
+        if self.thinking_token_budget is not None:
+            grammar.reasoning_tokens = self.thinking_token_budget
+        return grammar
+
+    @property
+    def _must_call(self) -> bool:
+        return self.tool_choice == "required" or isinstance(self.tool_choice, NamedTool)
+
+    @property
+    def _callable(self) -> list[int]:
+        """Places of the tools that may be called."""
+        named = self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else None
+        return [place for place, tool in enumerate(self.offered) if named in (None, tool.function.name)]
+
+    def _needing_grammar(self) -> Iterator[str]:
+        if self.held:
+            yield self.held.param
+        yield from (f"tools[{place}].function.strict" for place in self._callable if self.offered[place].function.strict)
+        if self._must_call:
+            yield "tool_choice"
+        if self.thinking_token_budget is not None:
+            yield "thinking_token_budget"

@@ -1,16 +1,17 @@
 """The body of POST /v1/completions."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from ossia.v1 import engine_pb2
+from router.gateway.errors import invalid
 from router.gateway.parsing import wrong
-from router.gateway.schema import GenerationBody
+from router.gateway.schema import MAX_CHOICES, GenerationBody
 
 DEFAULT_MAX_TOKENS = 16
-MAX_PROMPTS = 128
 Prompt = str | list[int]
 
 
@@ -20,8 +21,8 @@ def _prompts(value: object) -> list[Prompt]:
     prompts = [value] if single else value
     if not isinstance(prompts, list) or not all(_is_prompt(prompt) for prompt in prompts):
         raise PydanticCustomError("prompt_type", "a string, a list of token ids, or a list of either is expected")
-    if not prompts or not all(prompts) or len(prompts) > MAX_PROMPTS:
-        raise wrong(f"from 1 to {MAX_PROMPTS} prompts are expected, none of them empty")
+    if not prompts or not all(prompts) or len(prompts) > MAX_CHOICES:
+        raise wrong(f"from 1 to {MAX_CHOICES} prompts are expected, none of them empty")
     return prompts
 
 
@@ -36,17 +37,12 @@ def _is_prompt(value: object) -> bool:
 class CompletionBody(GenerationBody):
     """Prompts as they are: text is encoded as ordinary text, token ids may be any of the vocabulary."""
 
-    only: ClassVar = {
-        "n": (1,),
-        "best_of": (1,),
-        "echo": (False,),
-        "suffix": ("",),
-        "presence_penalty": (0,),
-        "frequency_penalty": (0,),
-        "logit_bias": ({},),
-    }
+    only: ClassVar = {"suffix": ("",)}
 
     prompt: Annotated[Any, BeforeValidator(_prompts)]
+    max_tokens: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
+    best_of: int | None = None
+    echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     return_token_ids: bool | None = None
 
@@ -55,8 +51,25 @@ class CompletionBody(GenerationBody):
         prompts: list[Prompt] = self.prompt
         return prompts
 
+    def check(self) -> None:
+        super().check()
+        if self.best_of not in (None, self.choices):
+            raise invalid("'best_of' is supported only when it equals 'n'", "best_of", "unsupported_value")
+        if self.max_tokens == 0 and not self.echo:
+            raise invalid("'max_tokens' may be 0 only with 'echo'", "max_tokens")
+        if len(self.prompts) * self.choices > MAX_CHOICES:
+            raise invalid(f"{len(self.prompts)} prompts with 'n' {self.n} are more than {MAX_CHOICES} choices", "n")
+
+    def submit(self, prompt: Sequence[int], card: engine_pb2.DescribeResponse) -> engine_pb2.Submit:
+        submit = super().submit(prompt, card)
+        if self.max_tokens is None:
+            submit.sampling.max_tokens = min(max(DEFAULT_MAX_TOKENS, self.min_tokens or 0), card.max_context - len(prompt))
+        return submit
+
     def sampling(self) -> engine_pb2.Sampling:
         sampling = super().sampling()
         if self.logprobs is not None:
             sampling.logprobs = self.logprobs
+            if self.echo:
+                sampling.prompt_logprobs = self.logprobs
         return sampling

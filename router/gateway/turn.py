@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from router.gateway.stop import StopStrings
+from router.harmony.header import Target
 from router.harmony.parse import Event, Parser, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallStart
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -48,6 +49,12 @@ class Turn:
         return bool(self._calls)
 
     @property
+    def answering(self) -> bool:
+        """Whether ordinary tokens that come next are part of the visible text."""
+        target = self._parser.target
+        return target is Target.TEXT or (target is Target.CALL and self._parser.calls - 1 not in self._calls)
+
+    @property
     def reasoning_tokens(self) -> int:
         return self._parser.reasoning_tokens
 
@@ -64,11 +71,11 @@ class Turn:
             seen += self._see(self._parser.feed(group))
             if self.stopped:
                 break
-        return _join(seen)
+        return join(seen)
 
     def close(self) -> list[Seen]:
         """What was still withheld, at the end of the tokens."""
-        return [] if self.stopped else _join([*self._see(self._parser.close()), *self._flush()])
+        return [] if self.stopped else join([*self._see(self._parser.close()), *self._flush()])
 
     def _see(self, events: Iterable[Event]) -> Iterable[Seen]:
         for event in events:
@@ -99,7 +106,8 @@ class Turn:
             yield TextDelta(withheld)
 
 
-def _join(seen: Iterable[Seen]) -> list[Seen]:
+def join(seen: Iterable[Seen]) -> list[Seen]:
+    """The same, neighbours of a kind in one."""
     joined: list[Seen] = []
     for item in seen:
         match (joined[-1] if joined else None), item:

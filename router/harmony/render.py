@@ -5,6 +5,7 @@ that callers wrote; `vocabulary.encode` turns that into ordinary tokens, so that
 """
 
 import functools
+import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -14,20 +15,23 @@ from openai_harmony import Message as Rendered
 
 from router.harmony import vocabulary
 from router.harmony.functions import describe
-from router.harmony.types import Effort, HarmonyError, Message, Tool
+from router.harmony.types import Effort, Format, HarmonyError, Message, Tool
 
 _CALL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 _PLACE = "\0"
 """Stands where the instructions go; the first in the message, whatever the tools' descriptions contain."""
 
 
-def render(messages: Sequence[Message], tools: Sequence[Tool], effort: Effort, today: date | None) -> list[int]:
+def render(
+    messages: Sequence[Message], tools: Sequence[Tool], effort: Effort, today: date | None, formats: Sequence[Format] = ()
+) -> list[int]:
     """The prompt's tokens, ending in `<|start|>assistant`. Without `today` no date is stated, and prompts stay cached for ever.
 
-    Instructions (system and developer messages, in their order, a blank line between) and tools form one developer message.
-    Reasoning of turns that ended in an answer is dropped; that of the tool loop still running is kept. Raises HarmonyError.
+    Instructions (system and developer messages, in their order, a blank line between), tools and formats form one developer
+    message. Reasoning of turns that ended in an answer is dropped; that of the tool loop still running is kept. Raises
+    HarmonyError.
     """
-    tokens = [*_system(effort, today, bool(tools)), *_developer(messages, tools)]
+    tokens = [*_system(effort, today, bool(tools)), *_developer(messages, tools, formats)]
     for turn in _turns(messages):
         tokens += turn
     return [*tokens, vocabulary.START, *vocabulary.encode("assistant")]
@@ -42,9 +46,9 @@ def _system(effort: Effort, today: date | None, functions: bool) -> tuple[int, .
     return tuple(vocabulary.load().encoding.render(Rendered.from_role_and_content(Role.SYSTEM, content), options))
 
 
-def _developer(messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]:
+def _developer(messages: Sequence[Message], tools: Sequence[Tool], formats: Sequence[Format]) -> list[int]:
     instructions = "\n\n".join(message.content for message in messages if message.role in ("system", "developer"))
-    if not instructions and not tools:
+    if not (instructions or tools or formats):
         return []
     content = DeveloperContent.new()
     if instructions:
@@ -54,7 +58,16 @@ def _developer(messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]:
     tokens = vocabulary.load().encoding.render(Rendered.from_role_and_content(Role.DEVELOPER, content))
     begin = tokens.index(vocabulary.MESSAGE) + 1
     body = vocabulary.decode(tokens[begin:-1]).replace(_PLACE, instructions, 1)
-    return [*tokens[:begin], *vocabulary.encode(body), tokens[-1]]
+    return [*tokens[:begin], *vocabulary.encode("\n\n".join([*([body] if body else []), *_formats(formats)])), tokens[-1]]
+
+
+def _formats(formats: Sequence[Format]) -> Iterator[str]:
+    """What oss-harmony has no words for: the last section of a developer message (docs/format.md, "Structured output")."""
+    if formats:
+        yield "# Response Formats"
+    for form in formats:
+        note = "".join(f"// {line}\n" for line in (form.description or "").splitlines())
+        yield f"## {form.name}\n\n{note}{json.dumps(form.schema, ensure_ascii=False, separators=(',', ':'))}"
 
 
 def _turns(messages: Sequence[Message]) -> Iterator[list[int]]:

@@ -35,6 +35,15 @@ class Tool:
 
 
 @dataclass(frozen=True, slots=True)
+class Format:
+    """A form that the answer must have; `schema` is a JSON schema."""
+
+    name: str
+    description: str | None
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message. `tool_calls` and `reasoning` are the assistant's; tool results have `tool_call_id`, or `name`."""
 

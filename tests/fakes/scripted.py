@@ -77,7 +77,9 @@ class ScriptedEngine:
                 await asyncio.sleep(0)  # like any engine, it lets others run
                 yield self._delta(submit, index, entry)
                 index += len(entry)
-            usage = engine_pb2.Usage(prompt_tokens=len(submit.prompt), output_tokens=index, cached_tokens=2)
+            usage = engine_pb2.Usage(
+                prompt_tokens=len(submit.prompt), output_tokens=index, cached_tokens=2, drafted_tokens=5, accepted_tokens=3
+            )
             yield engine_pb2.Delta(first_index=index, finish=self.finish, usage=usage)
         except (GeneratorExit, asyncio.CancelledError):
             self.left.set()
@@ -87,8 +89,15 @@ class ScriptedEngine:
 
     def _delta(self, submit: engine_pb2.Submit, index: int, tokens: list[int]) -> engine_pb2.Delta:
         delta = engine_pb2.Delta(first_index=index, tokens=tokens)
-        if submit.sampling.HasField("logprobs"):
-            for token in tokens:
-                top = [token, *range(1000, 1000 + submit.sampling.logprobs)][: submit.sampling.logprobs]
-                delta.logprobs.add(logprob=-0.5, top_ids=top, top_logprobs=[-0.5 - rank for rank in range(len(top))])
+        sampling = submit.sampling
+        if sampling.HasField("logprobs"):
+            delta.logprobs.extend(likely(token, -0.5, sampling.logprobs) for token in tokens)
+        if sampling.HasField("prompt_logprobs") and index == 0:
+            delta.prompt_logprobs.extend(likely(token, -0.25, sampling.prompt_logprobs) for token in submit.prompt[1:])
         return delta
+
+
+def likely(token: int, logprob: float, most: int) -> engine_pb2.TokenLogprobs:
+    """The token as the most likely one, and others behind it."""
+    top = [token, *range(1000, 1000 + most)][:most]
+    return engine_pb2.TokenLogprobs(logprob=logprob, top_ids=top, top_logprobs=[logprob - rank for rank in range(most)])

@@ -46,6 +46,8 @@ async def test_a_stream_carries_reasoning_text_and_usage(start: Any, size: int) 
     assert usage.completion_tokens == len(tokens)
     assert usage.completion_tokens_details.reasoning_tokens == len(encode("Say hello."))
     assert usage.prompt_tokens_details.cached_tokens == 2
+    details = usage.completion_tokens_details
+    assert (details.accepted_prediction_tokens, details.rejected_prediction_tokens) == (3, 2)
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
     assert len({chunk.id for chunk in got["chunks"]}) == 1
 

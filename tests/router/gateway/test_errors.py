@@ -17,6 +17,7 @@ from tests.router.gateway.conftest import eventually
 
 USER = {"role": "user", "content": "Hi"}
 IMAGE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}
+TOOL = {"type": "function", "function": {"name": "f"}}
 HALF_A_CALL = {"role": "assistant", "tool_calls": [{"id": "a"}]}
 CHAT: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": []}, "messages", "invalid_value"),
@@ -56,21 +57,69 @@ CHAT: list[tuple[dict[str, Any], str, str]] = [
     ({"reasoning_effort": "utmost"}, "reasoning_effort", "invalid_value"),
     ({"tools": [{"type": "web_search"}]}, "tools[0].type", "unsupported_value"),
     ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "invalid_value"),
-    ({"tool_choice": "required"}, "tool_choice", "unsupported_value"),
-    ({"tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice", "unsupported_value"),
-    ({"n": 2}, "n", "unsupported_value"),
-    ({"n": True}, "n", "unsupported_value"),
-    ({"logprobs": True}, "logprobs", "unsupported_value"),
-    ({"top_logprobs": 3}, "top_logprobs", "unsupported_value"),
-    ({"presence_penalty": 0.5}, "presence_penalty", "unsupported_value"),
-    ({"frequency_penalty": -1}, "frequency_penalty", "unsupported_value"),
-    ({"logit_bias": {"5": 1}}, "logit_bias", "unsupported_value"),
-    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_value"),
+    ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
+    ({"tool_choice": "sometimes"}, "tool_choice", "invalid_value"),
+    ({"tool_choice": 5}, "tool_choice", "invalid_type"),
+    ({"tool_choice": {"type": "function"}}, "tool_choice.function", "missing_required_parameter"),
+    ({"tool_choice": {"type": "custom", "function": {"name": "x"}}}, "tool_choice.type", "unsupported_value"),
+    ({"tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice.function.name", "invalid_value"),
+    ({"tools": [TOOL, TOOL]}, "tools[1].function.name", "invalid_value"),
+    ({"n": 0}, "n", "invalid_value"),
+    ({"n": 129}, "n", "invalid_value"),
+    ({"n": True}, "n", "invalid_type"),
+    ({"n": 2, "max_tokens": 1 << 20}, "max_tokens", "invalid_value"),
+    ({"n": 2, "max_tokens": 1, "max_completion_tokens": 1 << 20}, "max_completion_tokens", "invalid_value"),
+    ({"logprobs": 3}, "logprobs", "invalid_type"),
+    ({"top_logprobs": 3}, "top_logprobs", "invalid_value"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value"),
+    ({"thinking_token_budget": -1}, "thinking_token_budget", "invalid_value"),
     ({"audio": {"voice": "x"}}, "audio", "unsupported_value"),
     ({"prediction": {"type": "content"}}, "prediction", "unsupported_value"),
     ({"temprature": 1}, "temprature", "unknown_parameter"),
     ({"prompt": "x"}, "prompt", "unknown_parameter"),
     ({"model": 5}, "model", "invalid_type"),
+]
+SHARED: list[tuple[dict[str, Any], str, str]] = [
+    ({"min_p": 1.5}, "min_p", "invalid_value"),
+    ({"presence_penalty": 2.5}, "presence_penalty", "invalid_value"),
+    ({"frequency_penalty": -2.5}, "frequency_penalty", "invalid_value"),
+    ({"repetition_penalty": 0}, "repetition_penalty", "invalid_value"),
+    ({"repetition_penalty": 2.1}, "repetition_penalty", "invalid_value"),
+    ({"top_k": 201_089}, "top_k", "invalid_value"),
+    ({"logit_bias": [5]}, "logit_bias", "invalid_type"),
+    ({"logit_bias": {"the": 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"05": 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"-5": 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"5": 100.5}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"5": "1"}}, "logit_bias", "invalid_type"),
+    ({"logit_bias": {"201088": 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {str(id_): 1 for id_ in range(1025)}}, "logit_bias", "invalid_value"),
+    ({"stop_token_ids": [201_088]}, "stop_token_ids", "invalid_value"),
+    ({"stop_token_ids": [-1]}, "stop_token_ids[0]", "invalid_value"),
+    ({"stop_token_ids": [1] * 129}, "stop_token_ids", "invalid_value"),
+    ({"min_tokens": -1}, "min_tokens", "invalid_value"),
+    ({"min_tokens": 6, "max_tokens": 5}, "min_tokens", "invalid_value"),
+    ({"cache_salt": ""}, "cache_salt", "invalid_value"),
+    ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "missing_required_parameter"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+        "response_format.json_schema.schema",
+        "missing_required_parameter",
+    ),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}},
+        "response_format.json_schema.name",
+        "invalid_value",
+    ),
+    ({"structured_outputs": {}}, "structured_outputs", "invalid_value"),
+    ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs", "invalid_value"),
+    ({"structured_outputs": {"choice": []}}, "structured_outputs.choice", "invalid_value"),
+    ({"structured_outputs": {"choice": ["a", ""]}}, "structured_outputs.choice[1]", "invalid_value"),
+    ({"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag", "unknown_parameter"),
+    ({"structured_outputs": {"json_object": False}}, "structured_outputs.json_object", "invalid_value"),
+    ({"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}}, "structured_outputs", "invalid_value"),
+    ({"structured_outputs": {"regex": "a"}, "ignore_eos": True}, "ignore_eos", "invalid_value"),
 ]
 COMPLETIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"prompt": 5}, "prompt", "invalid_type"),
@@ -87,10 +136,13 @@ COMPLETIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"prompt": [1] * CONTEXT}, "prompt", "context_length_exceeded"),
     ({"logprobs": 21}, "logprobs", "invalid_value"),
     ({"logprobs": True}, "logprobs", "invalid_type"),
-    ({"echo": True}, "echo", "unsupported_value"),
+    ({"echo": 1}, "echo", "invalid_type"),
+    ({"max_tokens": 0}, "max_tokens", "invalid_value"),
     ({"best_of": 3}, "best_of", "unsupported_value"),
+    ({"best_of": 1, "n": 2}, "best_of", "unsupported_value"),
     ({"suffix": "x"}, "suffix", "unsupported_value"),
-    ({"n": 2}, "n", "unsupported_value"),
+    ({"prompt": ["a"] * 65, "n": 2}, "n", "invalid_value"),
+    ({"tools": []}, "tools", "unknown_parameter"),
     ({"messages": [USER]}, "messages", "unknown_parameter"),
 ]
 
@@ -104,16 +156,31 @@ async def refused(gateway: Any, path: str, body: Any) -> tuple[Any, ...]:
 
 async def test_every_mistake_in_chat_names_its_parameter(start: Any) -> None:
     gateway = await start(ScriptedEngine(answer("x")))
-    for change, param, code in CHAT:
+    for change, param, code in [*CHAT, *SHARED]:
         got = await refused(gateway, "/v1/chat/completions", {"model": MODEL, "messages": [USER], **change})
         assert got == (400, "invalid_request_error", param, code), change
 
 
 async def test_every_mistake_in_completions_names_its_parameter(start: Any) -> None:
     gateway = await start(ScriptedEngine(answer("x")))
-    for change, param, code in COMPLETIONS:
+    for change, param, code in [*COMPLETIONS, *SHARED]:
         got = await refused(gateway, "/v1/completions", {"model": MODEL, "prompt": "x", **change})
         assert got == (400, "invalid_request_error", param, code), change
+
+
+async def test_schemas_hold_numbers_that_json_has(start: Any) -> None:
+    gateway = await start(ScriptedEngine(answer("x")))
+    for place, param in [
+        (
+            '"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":@}}',
+            "response_format.json_schema.schema",
+        ),
+        ('"structured_outputs":{"json":@}', "structured_outputs.json"),
+        ('"tools":[{"type":"function","function":{"name":"x","strict":true,"parameters":@}}]', "tools[0].function.parameters"),
+    ]:
+        body = f'{{"model":"{MODEL}","messages":[{{"role":"user","content":"x"}}],{place}}}'.replace("@", '{"minimum":1e999}')
+        error = (await gateway.http.post("/v1/chat/completions", content=body.encode())).json()["error"]
+        assert (error["param"], error["code"]) == (param, "invalid_value")
 
 
 async def test_what_is_no_request_at_all(start: Any) -> None:
@@ -162,7 +229,6 @@ async def test_the_clients_own_exceptions(start: Any) -> None:
     assert not engine.submits
 
 
-LONGER = "max_completion_tokens"
 ENGINE = [
     (EngineError(grpc.StatusCode.INVALID_ARGUMENT, "bad", reason="X_Y", field="sampling.top_p"), 400, "x_y", "top_p"),
     (

@@ -20,8 +20,10 @@ COMPLETION = b'{"model":"tiny","prompt":"x","stop":"END"}'
 def ask(engine: ScriptedEngine, kind: type) -> ChatAnswer | CompletionAnswer:
     source = Source(engine, Metrics(CollectorRegistry()), "id", "")
     if kind is ChatAnswer:
-        return ChatAnswer(source, ChatBody.parse(CHAT), [1], card())
-    return CompletionAnswer(source, CompletionBody.parse(COMPLETION), [[1]], card())
+        chat = ChatBody.parse(CHAT)
+        return ChatAnswer(source, chat, [chat.submit([1], card())], card())
+    completion = CompletionBody.parse(COMPLETION)
+    return CompletionAnswer(source, completion, [completion.submit([1], card())], card())
 
 
 @pytest.mark.parametrize("kind", [ChatAnswer, CompletionAnswer])

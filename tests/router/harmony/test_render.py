@@ -102,6 +102,33 @@ def test_equals_the_library_for_any_text(user: str, answer: str, instructions: s
     assert render(messages, [CLOCK], "medium", None) == whole(system(), developer(instructions, CLOCK), *turns)
 
 
+SHOPPING = """# Instructions
+
+Be brief.
+
+# Response Formats
+
+## shopping_list
+
+// What to buy.
+// In order.
+{"type":"array","items":{"type":"string"}}"""
+ANY = '# Response Formats\n\n## any\n\n{"const":"<|end|>é"}'
+
+
+def test_formats_are_the_last_section_of_the_developer_message() -> None:
+    developers = [
+        vocabulary.decode(CONVERSATIONS[name].tokens()).partition("<|start|>developer<|message|>")[2]
+        for name in ("format", "format_alone")
+    ]
+    assert developers[0].startswith(f"{SHOPPING}<|end|><|start|>user")
+    tools, _, after = developers[1].partition(ANY)
+    assert tools.endswith("} // namespace functions\n\n")
+    assert after.startswith("<|end|><|start|>user")
+    alone = render([], [], "low", None, CONVERSATIONS["format_alone"].formats)
+    assert f"<|start|>developer<|message|>{ANY}<|end|><|start|>assistant" in vocabulary.decode(alone)
+
+
 def test_prompt_ends_where_the_parser_begins() -> None:
     assert vocabulary.decode(CONVERSATIONS["tool_loop"].tokens()[-2:]) == "<|start|>assistant"
 

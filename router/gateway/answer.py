@@ -1,0 +1,84 @@
+"""An answer of one or more choices, told as chunks of a stream or gathered into one object. Knows no endpoint."""
+
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import ClassVar, Generic, TypeVar
+
+from ossia.v1 import engine_pb2
+from router.gateway.choice import DEAD_END, Choice, Piece, interleave
+from router.gateway.errors import Json
+from router.gateway.generation import Usage, shared, total
+from router.gateway.models import fingerprint
+from router.gateway.schema import GenerationBody
+
+P = TypeVar("P", bound=Piece)
+
+
+class Answer(ABC, Generic[P]):
+    """The answer to one request, to be taken once: as `chunks()` or as `whole()`.
+
+    `choices` are those of the first prompt, then of the second and so on, `body.choices` of each.
+    """
+
+    prefix: ClassVar[str]  # of its id
+    objects: ClassVar[tuple[str, str]]  # what a whole answer and a chunk call themselves
+
+    def __init__(self, body: GenerationBody, choices: Sequence[Choice[P]], card: engine_pb2.DescribeResponse) -> None:
+        self._body = body
+        self._choices = choices
+        self._head: Json = {
+            "id": f"{self.prefix}-{secrets.token_hex(16)}",
+            "created": int(time.time()),
+            "model": body.model,
+            "system_fingerprint": fingerprint(card),
+        }
+
+    @property
+    def usage(self) -> Usage:
+        usages = [choice.usage for choice in self._choices]
+        each = self._body.choices
+        return total([shared(usages[first : first + each]) for first in range(0, len(usages), each)])
+
+    async def chunks(self) -> AsyncGenerator[list[Json], None]:
+        """Events of the stream, all that one delta brought at a time; the first comes with the first delta."""
+        begun: set[int] = set()
+        async with aclosing(interleave(self._choices)) as pieces:
+            async for index, piece in pieces:
+                yield [self._chunk([self._ended(choice)]) for choice in self._told(index, piece, index not in begun)]
+                begun.add(index)
+        if self._body.include_usage:
+            yield [{**self._chunk([]), "usage": self.usage.body()}]
+
+    async def whole(self) -> Json:
+        """The answer as one object."""
+        wholes: dict[int, P] = {}
+        async with aclosing(interleave(self._choices)) as pieces:
+            async for index, piece in pieces:
+                if index in wholes:
+                    wholes[index].add(piece)
+                else:
+                    wholes[index] = piece
+        choices = [self._ended(self._gathered(index, wholes[index])) for index in range(len(self._choices))]
+        return {**self._head, "object": self.objects[0], "choices": choices, "usage": self.usage.body()}
+
+    def _chunk(self, choices: list[Json]) -> Json:
+        chunk: Json = {**self._head, "object": self.objects[1], "choices": choices}
+        return {**chunk, "usage": None} if self._body.include_usage else chunk
+
+    def _ended(self, choice: Json) -> Json:
+        """The choice, with the reason that no `finish_reason` of the API gives."""
+        index = choice["index"]
+        assert isinstance(index, int)
+        dead_end = choice["finish_reason"] is not None and self._choices[index].dead_end
+        return {**choice, "finish_details": DEAD_END} if dead_end else choice
+
+    @abstractmethod
+    def _told(self, index: int, piece: P, first: bool) -> list[Json]:
+        """The `choices` of chunks that tell this piece, the first of its choice or not."""
+
+    @abstractmethod
+    def _gathered(self, index: int, whole: P) -> Json:
+        """The choice that all its pieces make."""

@@ -1,0 +1,103 @@
+"""One answer of a request: from a Submit's deltas to pieces of what the client sees. Knows no endpoint."""
+
+import asyncio
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+from typing import Generic, Protocol, Self, TypeVar
+
+from ossia.v1 import engine_pb2
+from router.gateway.errors import Json, internal
+from router.gateway.generation import FINISH, Source, Usage
+
+DEAD_END: Json = {
+    "type": "grammar",
+    "message": "the grammar leaves nothing to say here: the output is cut off, and need not be what was asked for",
+}
+
+
+class Piece(Protocol):
+    """What one delta added; `finish` in the last."""
+
+    finish: str | None
+
+    def add(self, later: Self) -> None:
+        """Makes one piece of the two."""
+
+
+P = TypeVar("P", bound=Piece)
+
+
+class Choice(ABC, Generic[P]):
+    """The output of one Submit, to be taken once. `names` as in `from_engine`."""
+
+    def __init__(self, source: Source, submit: engine_pb2.Submit, names: Mapping[str, str]) -> None:
+        self._source = source
+        self._submit = submit
+        self._names = names
+        self.prompt: Sequence[int] = submit.prompt
+        self.usage = Usage(len(submit.prompt))
+        self.dead_end = False  # the grammar cut it off
+
+    async def pieces(self) -> AsyncGenerator[P, None]:
+        """One piece a delta. The engine is let go before the last is told, for its reader may be slow."""
+        async with aclosing(self._source.generate(self._submit, self._names)) as deltas:
+            async for delta in deltas:
+                self.usage.learn(delta.usage)
+                piece = self._read(delta)
+                if piece.finish is not None:
+                    self.dead_end = delta.finish == FINISH.FINISH_REASON_GRAMMAR and piece.finish == "length"
+                    break
+                yield piece
+            else:
+                raise internal()  # the engine ended without saying how
+        yield piece
+
+    @abstractmethod
+    def _read(self, delta: engine_pb2.Delta) -> P:
+        """What this delta makes visible; with `finish` where it is the last, or no other is wanted."""
+
+
+def cut_off(delta: engine_pb2.Delta) -> bool:
+    """Whether the output ended before the model ended it: by a limit, or where its grammar had nowhere to go."""
+    return delta.finish in (FINISH.FINISH_REASON_LENGTH, FINISH.FINISH_REASON_GRAMMAR)
+
+
+def copies(submit: engine_pb2.Submit, count: int) -> list[engine_pb2.Submit]:
+    """The same request so many times, each with randomness of its own: the first has the request's seed."""
+    submits = [engine_pb2.Submit() for _ in range(count)]
+    for index, own in enumerate(submits):
+        own.CopyFrom(submit)
+        if own.sampling.HasField("seed"):
+            own.sampling.seed = derived(submit.sampling.seed, index)
+    return submits
+
+
+def derived(seed: int, index: int) -> int:
+    """The seed of a request's choice `index`: that of choice 0 is the request's; of others, 8 bytes of BLAKE2b over both."""
+    data = b"".join(number.to_bytes(8, "little") for number in (seed, index))
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") if index else seed
+
+
+async def interleave(choices: Sequence[Choice[P]]) -> AsyncGenerator[tuple[int, P], None]:
+    """Pieces of all choices as they come, each with its choice's index. One piece of each is asked for ahead, no more."""
+    async with AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(aclosing(choice.pieces())) for choice in choices]
+        pending = {asyncio.ensure_future(anext(stream)): index for index, stream in enumerate(streams)}
+        stack.push_async_callback(_cancel, pending)
+        while pending:
+            done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                index = pending.pop(task)
+                if isinstance(task.exception(), StopAsyncIteration):
+                    continue
+                yield index, task.result()
+                pending[asyncio.ensure_future(anext(streams[index]))] = index
+
+
+async def _cancel(pending: dict[asyncio.Task[P], int]) -> None:
+    """Generators can be closed only once nothing waits for their next item."""
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
