@@ -184,14 +184,18 @@ class Service(engine_pb2_grpc.EngineServicer):
             self._start(request, submit, now)
 
     async def _compile(self, key: Key, submit: engine_pb2.Submit, received: float) -> None:
+        left_s = submit.deadline_unix_ms / 1e3 - time.time() if submit.HasField("deadline_unix_ms") else None
         try:
-            request = await self._grammars.request(key, submit)
+            async with asyncio.timeout(left_s):
+                request = await self._grammars.request(key, submit)
         except Refusal as refusal:
             self._withdraw(key, refusal)
-            return
-        del self._compiling[key]
-        self._journal.compiled(received)
-        self._start(request, submit, received)
+        except TimeoutError:
+            self._withdraw(key, Finish.DEADLINE)
+        else:
+            del self._compiling[key]
+            self._journal.compiled(received)
+            self._start(request, submit, received)
 
     def _start(self, request: Request, submit: engine_pb2.Submit, received: float) -> None:
         self._journal.received(request.key, submit, received)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from threading import Semaphore
 from typing import Any
 
@@ -109,6 +110,18 @@ async def test_a_cancel_does_not_wait_for_the_grammar() -> None:
         assert client.tokens(1) == generate([6], 10)
         assert server.metric("requests_total", finish="cancelled") == 1
         assert server.received == 0
+
+
+@pytest.mark.parametrize("left_ms", [-1000, 50])
+async def test_a_deadline_does_not_wait_for_the_grammar(left_ms: int) -> None:
+    turn = Semaphore(0)
+    async with serving(compile=Compiler(turn)) as server:
+        client = Client(server.stub())
+        await client.submit(1, [5], grammar=held(1), deadline_unix_ms=int(time.time() * 1e3) + left_ms)
+        await client.finish(1)
+        assert client.last(1).finish == engine_pb2.FINISH_REASON_DEADLINE
+        turn.release(1)
+        assert server.metric("requests_total", finish="deadline") == 1
 
 
 async def test_a_disconnect_forgets_what_is_being_compiled() -> None:
