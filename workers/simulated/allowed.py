@@ -14,9 +14,11 @@ from workers.simulated.mix import pair
 
 FORBIDS = -MAX_BIAS  # a bias so low forbids
 ENDS = (CALL, RETURN, END)
-DETOUR = 4  # one of so many tokens is none of the plain ones: what a language ends with may be one of those
+DETOUR = 1 << 20  # a bit of chance: half of the time what is drawn is no letter and no digit, with which a text may end
 
-_WORDS = ("text", "a")
+_WORDS = ("text", "name", "value", "part", "a")
+_LETTERS = ("a", "q")  # which begin no two names of one place
+_JOINTS = ("@", ".", "-", "/", ":", " ")
 _SIGNS = ("}", "]", '"', ",", ":")
 _PLAIN = frozenset(b" abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _ASCII = frozenset(range(0x20, 0x7F))
@@ -42,14 +44,23 @@ class Allowed:
         ids = _ids()
         if (found := self._first(ENDS)) is not None:
             return found
-        if (text := self._first(ids.words)) is not None:  # so this is inside of a text, where brackets close nothing
-            if before not in ids.words:
-                return text
-            return ids.quote if ids.quote in self else self._draw(chance)
+        if all(letter in self for letter in ids.letters):  # so this is inside of a text, where brackets close nothing
+            return self._text(before, chance)
         if index < len(ids.first) and ids.first[index] in self:
             return ids.first[index]  # an object with a property; of objects within, none that may be left out
         found = self._first(ids.signs)
         return self._draw(chance) if found is None else found
+
+    def _text(self, before: int, chance: int) -> int:
+        """One word, and where the text may not end with it, more words and what stands between words."""
+        ids = _ids()
+        if before not in ids.words:
+            words = [word for word in ids.words if word in self]
+            return words[chance % len(words)]
+        joints = [joint for joint in ids.joints if joint in self]
+        if ids.quote in self:
+            return ids.quote
+        return joints[chance % len(joints)] if joints and chance & DETOUR else self._draw(chance)
 
     def _first(self, tokens: Sequence[int]) -> int | None:
         return next((token for token in tokens if token in self), None)
@@ -57,7 +68,7 @@ class Allowed:
     def _draw(self, chance: int) -> int:
         bits = self._bits()
         plain, other = bits & _plain(), bits & _signs()
-        kinds = (other, plain, bits) if chance % DETOUR == 0 else (plain, other, bits)
+        kinds = (other, plain, bits) if chance & DETOUR else (plain, other, bits)
         for kind in kinds:
             found = np.flatnonzero(kind)
             if len(found):
@@ -84,6 +95,8 @@ class _Ids:
         self.quote = single(('"',))[0]
         self.first = single(("{", '"'))
         self.words = single(_WORDS)
+        self.letters = single(_LETTERS)
+        self.joints = single(_JOINTS)
         self.signs = single(_SIGNS)
 
 
