@@ -7,6 +7,7 @@ from workers.engine.sampling import Sampling
 
 MAX_LOGPROBS = 20
 MAX_BIAS = 100
+LEAST_PENALTY = 1e-20  # logits divided by less would not be finite numbers in float32
 
 
 def check_tokens(tokens: Sequence[int], vocab_size: int, field: str) -> None:
@@ -44,7 +45,7 @@ def _ranges(sampling: Sampling, vocab_size: int) -> Iterator[tuple[str, bool, st
     yield "min_tokens", sampling.min_tokens >= 0, "0 or more"
     yield "presence_penalty", -2 <= sampling.presence_penalty <= 2, "from -2 to 2"
     yield "frequency_penalty", -2 <= sampling.frequency_penalty <= 2, "from -2 to 2"
-    yield "repetition_penalty", 0 < sampling.repetition_penalty <= 2, "above 0 and at most 2"
+    yield "repetition_penalty", LEAST_PENALTY < sampling.repetition_penalty <= 2, "above 0 and at most 2"
     biased = all(-MAX_BIAS <= bias <= MAX_BIAS for _, bias in sampling.logit_bias)
     yield "logit_bias", biased, f"from -{MAX_BIAS} to {MAX_BIAS} for each id"
     for name in ("logprobs", "prompt_logprobs"):

@@ -100,11 +100,10 @@ class Limits:
 
     def _max_tokens(self, prompt: int, sampling: Sampling) -> int:
         room = self._room(prompt)
-        if sampling.max_tokens is None:
-            return room
-        if sampling.max_tokens > room:
-            raise self._too_long(f"{prompt} prompt tokens and max_tokens {sampling.max_tokens}", "sampling.max_tokens")
-        return sampling.max_tokens
+        for name, tokens in (("max_tokens", sampling.max_tokens), ("min_tokens", sampling.min_tokens)):
+            if tokens is not None and tokens > room:
+                raise self._too_long(f"{prompt} prompt tokens and {name} {tokens}", f"sampling.{name}")
+        return room if sampling.max_tokens is None else sampling.max_tokens
 
     def _room(self, prompt: int) -> int:
         """Output tokens that fit after a prompt of so many tokens."""
