@@ -106,7 +106,9 @@ class GenerationBody(Body):
     @property
     def needs_grammar(self) -> str | None:
         """The first parameter that only a grammar can meet."""
-        return self.held.param if self.held else None
+        if self.held:
+            return self.held.param
+        return "structured_outputs.harmony" if self.structured_outputs else None
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -157,7 +159,12 @@ class GenerationBody(Body):
 
     def grammar(self, card: engine_pb2.DescribeResponse) -> engine_pb2.Grammar | None:
         """What the output is held to, None for nothing."""
-        return self.held.grammar if self.held else None
+        if not self.held and not self.structured_outputs:
+            return None
+        grammar = engine_pb2.Grammar(harmony=bool(self.structured_outputs and self.structured_outputs.harmony))
+        if self.held:
+            grammar.MergeFrom(self.held.grammar)
+        return grammar
 
 
 def check_ids(ids: Sequence[int] | Mapping[int, float], card: engine_pb2.DescribeResponse, param: str) -> None:

@@ -155,9 +155,8 @@ class ChatBody(GenerationBody):
         """The whole turn's. A model of another vocabulary writes no harmony, nor does a turn that goes on behind its end."""
         if card.vocab_size != SIZE or self.ignore_eos:
             return None
-        grammar = engine_pb2.Grammar(harmony=True)
-        if self.held:
-            grammar.MergeFrom(self.held.grammar)
+        grammar = super().grammar(card) or engine_pb2.Grammar()
+        grammar.harmony = True
         for place in self._callable:
             function = self.offered[place].function
             parameters = dumps(function.parameters or _NO_PARAMETERS) if function.strict else None

@@ -82,7 +82,10 @@ ResponseFormat = Annotated[Text | JsonObject | JsonSchemaFormat, Discriminator("
 
 
 class StructuredOutputs(Strict):
-    """One of the kinds that vLLM has; a schema may be an object or its JSON, a grammar is Lark's."""
+    """One of the kinds that vLLM has; a schema may be an object or its JSON, a grammar is Lark's.
+
+    With `harmony` the output is a turn whose final channel is held, or nothing of it, as chats' outputs always are.
+    """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
@@ -91,15 +94,18 @@ class StructuredOutputs(Strict):
     choice: Annotated[list[Annotated[str, Field(min_length=1)]] | None, Field(min_length=1)] = None
     grammar: str | None = None
     json_object: Literal[True] | None = None
+    harmony: Literal[True] | None = None
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
-        if sum(getattr(self, name) is not None for name in type(self).model_fields) != 1:
+        kinds = [self.json_, self.regex, self.choice, self.grammar, self.json_object]
+        given = len(kinds) - kinds.count(None)
+        if given > 1 or not (given or self.harmony):
             raise wrong("exactly one of json, regex, choice, grammar and json_object is expected")
         return self
 
     @property
-    def held(self) -> Held:
+    def held(self) -> Held | None:
         if self.json_ is not None:
             return _schema(self.json_, "structured_outputs.json")
         if self.regex is not None:
@@ -108,4 +114,4 @@ class StructuredOutputs(Strict):
             return Held(engine_pb2.Grammar(choice=engine_pb2.Choice(texts=self.choice)), "structured_outputs.choice")
         if self.grammar is not None:
             return Held(engine_pb2.Grammar(lark=self.grammar), "structured_outputs.grammar")
-        return _schema(_OBJECT, "structured_outputs.json_object")
+        return _schema(_OBJECT, "structured_outputs.json_object") if self.json_object else None

@@ -114,6 +114,8 @@ SHARED: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"structured_outputs": {}}, "structured_outputs", "invalid_value"),
     ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs", "invalid_value"),
+    ({"structured_outputs": {"regex": "", "choice": ["a"], "harmony": True}}, "structured_outputs", "invalid_value"),
+    ({"structured_outputs": {"harmony": False}}, "structured_outputs.harmony", "invalid_value"),
     ({"structured_outputs": {"choice": []}}, "structured_outputs.choice", "invalid_value"),
     ({"structured_outputs": {"choice": ["a", ""]}}, "structured_outputs.choice[1]", "invalid_value"),
     ({"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag", "unknown_parameter"),

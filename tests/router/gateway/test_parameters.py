@@ -94,6 +94,12 @@ async def test_what_an_answer_is_held_to(start: Any, path: str, ask: Any, asked:
     assert submit.grammar == grammar(f"{expected} {'harmony: true' if ask is CHAT else ''}")
 
 
+async def test_a_raw_prompt_may_ask_for_a_harmony_turn(start: Any) -> None:
+    for asked, expected in [({}, ""), ({"regex": "a+"}, "regex: 'a+'")]:
+        (submit,) = await submitted(start, "completions", {**COMPLETION, "structured_outputs": {"harmony": True, **asked}})
+        assert submit.grammar == grammar(f"harmony: true {expected}")
+
+
 WEATHER_TEXT = '{"type":"object","properties":{"city":{"type":"string"}}}'
 DECLARED = [
     f"functions {{ recipient: 'functions.weather' parameters: '{WEATHER_TEXT}' }}",
