@@ -69,8 +69,8 @@ class Limits:
     ) -> Request:
         """A request that fits; raises Refusal (INVALID) naming the field at fault.
 
-        `resume` is output that was told before, `scored` how many log probabilities of the prompt were. `grammar` is taken over,
-        at its start. The request may be made in one thread and run in another.
+        `resume` is output that was told before, and `scored` how many log probabilities of the prompt were. `grammar` is taken
+        over, at its start. The request may be made in one thread and run in another.
         """
         check_tokens(prompt, self.vocab_size, "prompt")
         check_tokens(resume, self.vocab_size, "resume.tokens")
