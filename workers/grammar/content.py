@@ -9,7 +9,6 @@ import json
 import re
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
 
 import llguidance
 import numpy as np
@@ -20,6 +19,7 @@ from workers.engine.checks import invalid
 from workers.engine.grammar import Mask
 from workers.grammar import masks
 from workers.grammar.masks import END_OF_CONTENT, WORDS
+from workers.grammar.schema import schema_grammar
 
 MAX_BYTES = 1 << 18
 """Of one schema, expression or grammar, and of a choice's texts together."""
@@ -27,18 +27,6 @@ MAX_BYTES = 1 << 18
 _STACK = 1 << 29
 """Bytes of stack to compile with. The library recurses along references, and a stack that is used up ends the process: this one
 is not, by whatever `MAX_BYTES` can say. Only what is used is taken from the system."""
-_FORCED = 256
-"""Characters that a schema's own texts may have for the library to force them on the model, cut as the vocabulary cuts them. It
-looks at all of what is forced for each token, which takes seconds for long texts."""
-
-_JSON = {
-    "item_separator": ", ?",
-    "key_separator": ": ?",
-    "whitespace_flexible": False,
-    "whitespace_pattern": None,
-    "coerce_one_of": False,
-    "lenient": False,
-}
 _LIMITS = LLParserLimits(max_lexer_states=1 << 16, verbose_errors=False)
 """The library's own, but for the states of a lexer: 1 or 2 kB each, of which its default allows half a gigabyte."""
 _MESSAGE = 300
@@ -124,46 +112,9 @@ class Body:
 def json_schema(text: str, field: str) -> Content:
     """What satisfies the schema (draft 2020-12), as JSON. Raises Refusal where the library does not hold all it says."""
     _check_size(len(text.encode()), field)
-    try:
-        schema = json.loads(text, parse_constant=_no_constant)
-        grammar = _schema_grammar({} if schema is True else schema, field)
-    except (ValueError, RecursionError) as error:
-        raise invalid(f"the schema is no JSON: {error}", "INVALID_GRAMMAR", field) from error
+    schema, forces = schema_grammar(text, field)
+    grammar = f'{{"grammars": [{{"json_schema": {schema}}}]}}' if forces else _unforced(f"start: %json {schema}")
     return _compile(grammar, field)
-
-
-def _schema_grammar(schema: Any, field: str) -> str:
-    if not isinstance(schema, dict):
-        raise invalid("the schema must be a JSON object that something satisfies", "INVALID_GRAMMAR", field)
-    schema["x-guidance"] = _JSON  # the library's own options, which are not the caller's to set
-    if _forces_little(schema):
-        return json.dumps({"grammars": [{"json_schema": schema}]})
-    return _unforced(f"start: %json {json.dumps(schema)}")
-
-
-def _forces_little(schema: dict[str, Any]) -> bool:
-    """Whether all that the schema leaves no choice in is short. Patterns and nested arrays can be of any length."""
-    nodes: list[Any] = [schema]
-    for node in nodes:
-        match node:
-            case {"pattern": _} | {"patternProperties": _} | {"minItems": _}:
-                return False
-            case {"const": value} if len(json.dumps(value)) > _FORCED:
-                return False
-            case {"enum": [*values]} if any(len(json.dumps(value)) > _FORCED for value in values):
-                return False
-            case dict():
-                if any(len(key) > _FORCED for key in node):
-                    return False
-                nodes.extend(value for key, value in node.items() if key not in _PROSE or not isinstance(value, str))
-            case list():
-                nodes.extend(node)
-            case str() if len(node) > _FORCED:
-                return False
-    return True
-
-
-_PROSE = frozenset(("title", "description", "$comment", "default"))
 
 
 def regex(text: str, field: str) -> Content:
@@ -191,6 +142,8 @@ def choice(texts: Sequence[str], field: str) -> Content:
 def lark(text: str, field: str) -> Content:
     """What the rule `start` matches from end to end. Special tokens may not be named in it."""
     _check_size(len(text.encode()), field)
+    if "%json" in text:  # whose numbers end the process, too
+        raise invalid("a schema within a grammar is not supported: json_schema takes one alone", "INVALID_GRAMMAR", field)
     if named := next((match[1] for match in _SPECIAL.finditer(text) if match[1]), None):
         raise invalid(f"the grammar names the special token {named}, which no content may have", "INVALID_GRAMMAR", field)
     return _compile(_unforced(text), field)
@@ -249,7 +202,3 @@ _STACKS = threading.Lock()  # of `threading.stack_size`, which is the process's
 def _check_size(size: int, field: str) -> None:
     if size > MAX_BYTES:
         raise invalid(f"{size} bytes are more than the {MAX_BYTES} that a grammar may have", "GRAMMAR_TOO_LARGE", field)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
