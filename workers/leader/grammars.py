@@ -47,11 +47,11 @@ class Grammars:
                 compiled = await asyncio.shield(self._compiled(submit.grammar))
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(self._pool, self._request, key, submit, compiled)
-        except Refusal:
+        except (Refusal, asyncio.CancelledError):
             raise
         except TimeoutError as error:
             raise _busy(f"its grammar was not ready within {PATIENCE_S:.0f} s") from error
-        except Exception as error:
+        except BaseException as error:  # a panic of native code is no Exception
             logger.exception("a grammar failed by our own fault", extra={"request_id": submit.request_id})
             message = "this replica failed to compile the grammar"
             raise Refusal(Cause.BROKEN, message, reason="GRAMMAR_FAILED", field="grammar") from error

@@ -1,10 +1,8 @@
 """ossia.v1.Engine in front of one engine. Everything here runs on the event loop."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from itertools import count
-from typing import NamedTuple
 
 import grpc
 from google.protobuf import empty_pb2
@@ -13,23 +11,15 @@ from grpc import aio
 from ossia.v1 import engine_pb2, engine_pb2_grpc
 from workers.engine.engine import Engine
 from workers.engine.errors import Refusal
-from workers.engine.report import Load, Output, Report, Usage
-from workers.engine.request import Finish, Key, Request
+from workers.engine.report import Load, Output, Report
 from workers.leader import codec
+from workers.leader.admission import Admission
 from workers.leader.grammars import Grammars
 from workers.leader.journal import Journal
 from workers.leader.stream import Stream
 from workers.leader.watchers import KvWatcher
 
 DEFAULT_INTERVAL_MS = 50
-
-
-class _Compiling(NamedTuple):
-    """A request whose grammar is being compiled: it lives on its stream, and the engine has not been given it."""
-
-    submit: engine_pb2.Submit
-    received: float  # time.monotonic
-    task: asyncio.Task[None]
 
 
 class Service(engine_pb2_grpc.EngineServicer):
@@ -40,14 +30,12 @@ class Service(engine_pb2_grpc.EngineServicer):
         self._engine = engine
         self._card = card
         self._journal = journal
-        self._grammars = grammars
+        self._admission = Admission(engine, journal, grammars, self._tell)
         self._load = Load(kv_tokens_total=engine.limits.kv_tokens)
         self._streams: dict[int, Stream] = {}
         self._numbers = count(1)
-        self._compiling: dict[Key, _Compiling] = {}
         self._watchers: set[asyncio.Event] = set()
         self._kv_watchers: set[KvWatcher] = set()
-        self._closed: Refusal | None = None
 
     def deliver(self, report: Report) -> None:
         """Hands a step's outputs to the streams that they belong to, and the rest to whoever watches."""
@@ -65,9 +53,7 @@ class Service(engine_pb2_grpc.EngineServicer):
 
     def close(self, refusal: Refusal) -> None:
         """Refuses every submission from now on, and lets each stream end once nothing lives on it."""
-        self._closed = refusal
-        for key in list(self._compiling):
-            self._abort(key, refusal)
+        self._admission.close(refusal)
         for stream in self._streams.values():
             stream.finish()
 
@@ -87,8 +73,8 @@ class Service(engine_pb2_grpc.EngineServicer):
         request_iterator: AsyncIterator[engine_pb2.ClientFrame],
         context: aio.ServicerContext[engine_pb2.ClientFrame, engine_pb2.EngineFrame],
     ) -> None:
-        if self._closed is not None:
-            await context.abort(codec.CODES[self._closed.cause], self._closed.message)
+        if (closed := self._admission.closed) is not None:
+            await context.abort(codec.CODES[closed.cause], closed.message)
         stream = self._open()
         try:
             async with asyncio.TaskGroup() as group:
@@ -129,8 +115,8 @@ class Service(engine_pb2_grpc.EngineServicer):
         if not self._engine.done.done():  # else nothing answers; where it ends later, `fail` ends the watcher
             snapshot = asyncio.wrap_future(self._engine.snapshot())
             snapshot.add_done_callback(lambda taken: watcher.begin(taken.result()))
-        elif self._closed is not None:
-            watcher.end(self._closed)
+        elif self._admission.closed is not None:
+            watcher.end(self._admission.closed)
         try:
             while True:
                 yield codec.kv_events(await watcher.take(), self._card.epoch, self._engine.limits.block_size)
@@ -149,7 +135,7 @@ class Service(engine_pb2_grpc.EngineServicer):
 
     def _drop(self, stream: Stream) -> None:
         for rid in stream.unfinished:
-            self._cancel((stream.number, rid))
+            self._admission.cancel((stream.number, rid))
         del self._streams[stream.number]
         stream.closed.set()
 
@@ -157,70 +143,13 @@ class Service(engine_pb2_grpc.EngineServicer):
         async for frame in frames:
             for submit in frame.submits:
                 await stream.room()
-                self._submit(stream, submit)
+                self._admission.submit(stream, submit)
             for cancel in frame.cancels:
-                self._cancel((stream.number, cancel.rid))
+                self._admission.cancel((stream.number, cancel.rid))
                 stream.abandon(cancel.rid)
             for credit in frame.credits:
                 stream.grant(credit.rid, credit.tokens)
         stream.lift()
-
-    def _submit(self, stream: Stream, submit: engine_pb2.Submit) -> None:
-        key, now = (stream.number, submit.rid), time.monotonic()
-        try:
-            if self._closed is not None:
-                raise self._closed
-            stream.check(submit.rid)
-            request = None if submit.HasField("grammar") else codec.request(key, submit, self._engine.limits)
-        except Refusal as refusal:
-            self._journal.refused(submit, refusal)
-            stream.refuse(submit.rid, refusal)
-            return
-        credit = submit.credit_tokens if submit.HasField("credit_tokens") else None
-        stream.open(submit.rid, len(submit.resume.tokens), credit, submit.resume.prompt_logprobs)
-        if request is None:
-            self._compiling[key] = _Compiling(submit, now, asyncio.create_task(self._compile(key, submit, now)))
-        else:
-            self._start(request, submit, now)
-
-    async def _compile(self, key: Key, submit: engine_pb2.Submit, received: float) -> None:
-        left_s = submit.deadline_unix_ms / 1e3 - time.time() if submit.HasField("deadline_unix_ms") else None
-        try:
-            async with asyncio.timeout(left_s):
-                request = await self._grammars.request(key, submit)
-        except Refusal as refusal:
-            self._withdraw(key, refusal)
-        except TimeoutError:
-            self._withdraw(key, Finish.DEADLINE)
-        else:
-            del self._compiling[key]
-            self._journal.compiled(received)
-            self._start(request, submit, received)
-
-    def _start(self, request: Request, submit: engine_pb2.Submit, received: float) -> None:
-        self._journal.received(request.key, submit, received)
-        self._engine.submit(request)
-
-    def _cancel(self, key: Key) -> None:
-        if key in self._compiling:
-            self._abort(key, Finish.CANCELLED)
-        else:
-            self._engine.cancel(key)
-
-    def _abort(self, key: Key, end: Finish | Refusal) -> None:
-        self._compiling[key].task.cancel()
-        self._withdraw(key, end)
-
-    def _withdraw(self, key: Key, end: Finish | Refusal) -> None:
-        """Ends a request that the engine has not been given."""
-        submit, received, _ = self._compiling.pop(key)
-        output_tokens = len(submit.resume.tokens)
-        if isinstance(end, Refusal):
-            self._journal.refused(submit, end)
-            self._tell(Output(key, output_tokens, end=end))
-        else:
-            self._journal.received(key, submit, received)
-            self._tell(Output(key, output_tokens, end=end, usage=Usage(len(submit.prompt), output_tokens)))
 
     def _tell(self, *outputs: Output) -> None:
         """Delivers what no step brought about."""
