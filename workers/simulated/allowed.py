@@ -14,14 +14,12 @@ from workers.simulated.mix import pair
 
 FORBIDS = -MAX_BIAS  # a bias so low forbids
 ENDS = (CALL, RETURN, END)
-DETOUR = 1 << 20  # a bit of chance: half of the time what is drawn is no letter and no digit, with which a text may end
 
 _WORDS = ("text", "name", "value", "part", "a")
 _LETTERS = ("a", "q")  # which begin no two names of one place
 _JOINTS = ("@", ".", "-", "/", ":", " ")
 _SIGNS = ("}", "]", '"', ",", ":")
-_PLAIN = frozenset(b" abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
-_ASCII = frozenset(range(0x20, 0x7F))
+_LETTERS_AND_SPACE = b" abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Bits = NDArray[np.bool_]
 
@@ -45,32 +43,31 @@ class Allowed:
         if (found := self._first(ENDS)) is not None:
             return found
         if all(letter in self for letter in ids.letters):  # so this is inside of a text, where brackets close nothing
-            return self._text(before, chance)
+            return self._text(index, before, chance)
         if index < len(ids.first) and ids.first[index] in self:
             return ids.first[index]  # an object with a property; of objects within, none that may be left out
         found = self._first(ids.signs)
         return self._draw(chance) if found is None else found
 
-    def _text(self, before: int, chance: int) -> int:
+    def _text(self, index: int, before: int, chance: int) -> int:
         """One word, and where the text may not end with it, more words and what stands between words."""
         ids = _ids()
         if before not in ids.words:
             words = [word for word in ids.words if word in self]
-            return words[chance % len(words)]
+            return words[index % len(words)]  # names of one object are to differ
         joints = [joint for joint in ids.joints if joint in self]
         if ids.quote in self:
             return ids.quote
-        return joints[chance % len(joints)] if joints and chance & DETOUR else self._draw(chance)
+        return joints[chance % len(joints)] if joints and _detour(chance) == 3 else self._draw(chance)
 
     def _first(self, tokens: Sequence[int]) -> int | None:
         return next((token for token in tokens if token in self), None)
 
     def _draw(self, chance: int) -> int:
-        bits = self._bits()
-        plain, other = bits & _plain(), bits & _signs()
-        kinds = (other, plain, bits) if chance & DETOUR else (plain, other, bits)
-        for kind in kinds:
-            found = np.flatnonzero(kind)
+        """A token of letters as a rule, now and then one of digits or signs: many a text ends with one of those, or never."""
+        bits, (letters, digits, signs) = self._bits(), _kinds()
+        for kind in ((letters, letters, digits, signs)[_detour(chance)], letters, digits, signs, True):
+            found = np.flatnonzero(bits & kind)
             if len(found):
                 return int(found[pair(chance, len(found)) % len(found)])
         return NOTHING_ALLOWED
@@ -105,16 +102,18 @@ def _ids() -> _Ids:
     return _Ids()
 
 
-@functools.cache
-def _plain() -> Bits:
-    """Tokens of letters, digits and spaces."""
-    return _made_of(_PLAIN)
+def _detour(chance: int) -> int:
+    """0 to 3, each as likely."""
+    return chance >> 32 & 3
 
 
 @functools.cache
-def _signs() -> Bits:
-    """Tokens of other characters that keyboards have."""
-    return _made_of(_ASCII) & ~_plain()
+def _kinds() -> tuple[Bits, Bits, Bits]:
+    """Tokens of letters and spaces, of digits, and of all that keyboards have but for these."""
+    letters, digits, all = (
+        _made_of(frozenset(alphabet)) for alphabet in (_LETTERS_AND_SPACE, b"0123456789", range(0x20, 0x7F))
+    )
+    return letters, digits, all & ~letters & ~digits
 
 
 def _made_of(alphabet: frozenset[int]) -> Bits:
