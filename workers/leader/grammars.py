@@ -41,10 +41,14 @@ class Grammars:
         self._compiling: dict[bytes, asyncio.Future[Compiled]] = {}
 
     async def request(self, key: Key, submit: engine_pb2.Submit) -> Request:
-        """The request that a Submit with a grammar asks for; raises Refusal, within PATIENCE_S in any case."""
+        """The request that a Submit with a grammar asks for; raises Refusal.
+
+        One with resumed output is never refused for want of time or room: its client has been promised the rest.
+        """
+        resumed = len(submit.resume.tokens) > 0
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                compiled = await asyncio.shield(self._compiled(submit.grammar))
+            async with asyncio.timeout(None if resumed else PATIENCE_S):
+                compiled = await asyncio.shield(self._compiled(submit.grammar, resumed))
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(self._pool, self._request, key, submit, compiled)
         except (Refusal, asyncio.CancelledError):
@@ -60,10 +64,10 @@ class Grammars:
         """Compiles nothing more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _compiled(self, message: engine_pb2.Grammar) -> "asyncio.Future[Compiled]":
+    def _compiled(self, message: engine_pb2.Grammar, resumed: bool) -> "asyncio.Future[Compiled]":
         name = message.SerializeToString(deterministic=True)
         if name not in self._compiling:
-            if len(self._compiling) >= MAX_COMPILING:
+            if len(self._compiling) >= MAX_COMPILING and not resumed:
                 raise _busy(f"{MAX_COMPILING} grammars are being compiled")
             loop = asyncio.get_running_loop()
             compiling = loop.run_in_executor(self._pool, self._compile, message, self._limits.vocab_size)

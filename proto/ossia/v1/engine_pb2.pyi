@@ -166,7 +166,9 @@ class Submit(_message.Message):
 
     @_builtins.property
     def grammar(self) -> Global___Grammar:
-        """What the output is held to. Absent: nothing."""
+        """What the output is held to. Absent: nothing. It is compiled before the request is queued: where that is not done within
+        five seconds, the request is refused with RESOURCE_EXHAUSTED, and the grammar is ready when it comes again.
+        """
 
     def __init__(
         self,

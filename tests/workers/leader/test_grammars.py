@@ -31,6 +31,10 @@ class Compiled:
         return FakeGrammar(self._seed)
 
 
+class Panic(BaseException):
+    """As native code raises them."""
+
+
 class Compiler:
     """A grammar's text is its seed, or what goes wrong. Each waits for its turn where there is a `turn`."""
 
@@ -42,6 +46,8 @@ class Compiler:
         self.compiled.append(message.regex)
         if self._turn is not None:
             self._turn.acquire()
+        if message.regex == "panic":
+            raise Panic("a library gives up")
         if message.regex == "bad":
             raise invalid("it is bad", "INVALID_GRAMMAR", "grammar.regex")
         assert vocab_size == LIMITS.vocab_size
@@ -161,11 +167,13 @@ async def test_refusals_answer_the_submit() -> None:
         await client.submit(2, [], grammar=held(1))
         await client.submit(3, [5], grammar=held("no number"))
         await client.submit(4, [5], grammar=held(1), resume=engine_pb2.Resume(tokens=forbidden(1)))
-        await client.finish(1, 2, 3, 4)
+        await client.submit(5, [5], grammar=held("panic"))
+        await client.finish(1, 2, 3, 4, 5)
         invalid_argument = grpc.StatusCode.INVALID_ARGUMENT.value[0]
         assert reason(client.last(1).error) == (invalid_argument, "INVALID_GRAMMAR", "grammar.regex")
         assert reason(client.last(2).error) == (invalid_argument, "EMPTY_PROMPT", "prompt")
-        assert reason(client.last(3).error) == (grpc.StatusCode.INTERNAL.value[0], "GRAMMAR_FAILED", "grammar")
+        for rid in (3, 5):
+            assert reason(client.last(rid).error) == (grpc.StatusCode.INTERNAL.value[0], "GRAMMAR_FAILED", "grammar")
         assert reason(client.last(4).error) == (invalid_argument, "RESUME_MISMATCH", "resume.tokens")
         assert server.metric("refused_requests_total", reason="INVALID_GRAMMAR") == 1
         assert server.received == 0
@@ -203,8 +211,11 @@ async def test_too_many_grammars_are_refused_until_there_is_room(monkeypatch: py
             await client.submit(rid, [5], grammar=held(rid))
         await client.finish(2)
         assert reason(client.last(2).error) == (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "GRAMMARS_BUSY", "")
-        turn.release(3)
-        await client.finish(0, 1)
+        begun = expected([5], 4)
+        await client.submit(4, [5], grammar=held(4), resume=engine_pb2.Resume(tokens=begun[:1]))
+        turn.release(4)
+        await client.finish(0, 1, 4)
+        assert client.tokens(4) == begun[1:]
         await client.submit(3, [5], grammar=held(2))
         await client.finish(3)
         assert client.tokens(3) == expected([5], 2)
@@ -215,10 +226,14 @@ async def test_a_grammar_that_takes_too_long_is_refused_and_compiled_all_the_sam
     turn = Semaphore(0)
     async with serving(compile=Compiler(turn)) as server:
         client = Client(server.stub())
+        begun = expected([5], 4)
+        await client.submit(2, [5], grammar=held(4), resume=engine_pb2.Resume(tokens=begun[:1]))
         await client.submit(1, [5], grammar=held(1))
         await client.finish(1)
         assert reason(client.last(1).error)[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "GRAMMARS_BUSY")
-        turn.release(1)
+        turn.release(2)
+        await client.finish(2)
+        assert client.tokens(2) == begun[1:]
 
 
 async def test_a_stop_refuses_what_is_being_compiled() -> None:
