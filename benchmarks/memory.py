@@ -10,23 +10,23 @@ import json
 import multiprocessing
 import sys
 import tempfile
+from dataclasses import replace
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import get_args
 
 from cluster.make_checkpoint import make_checkpoint
-from cluster.planner import ITEM_BYTES, kv_token_bytes, weight_bytes
+from cluster.planner import weight_bytes
 from workers.checkpoint.contents import scan
 from workers.checkpoint.resolve import resolve
 from workers.model.config import ModelConfig
 from workers.model.layout import RANKS, ExpertSplit, Layout, Shard
-from workers.runner.spec import RunnerSpec
+from workers.runner.spec import ITEM_BYTES, RunnerSpec
 
 MIB = 1 << 20
 SLACK = 1.25
 CONFIG = ModelConfig(8, 32, hidden_size=512, intermediate_size=512, num_attention_heads=16)
 CONTEXT = 128  # tokens: what is measured is the weights
-CACHE = 512  # tokens of cache
 
 
 def main() -> None:
@@ -49,8 +49,8 @@ def main() -> None:
 def measure(path: Path, layout: Layout, dtype: str) -> list[dict[str, object]]:
     """One row a rank."""
     contents = scan(path)
-    kv_memory = CACHE * kv_token_bytes(contents.config, layout, dtype)
-    spec = RunnerSpec(str(path), layout, dtype, kv_memory=kv_memory, max_context=CONTEXT)
+    spec = RunnerSpec(str(path), layout, dtype, max_context=CONTEXT)
+    spec = replace(spec, kv_memory=spec.least_memory(contents.config))
     empty, *peaks = _peaks(spec)
     rows: list[dict[str, object]] = []
     for rank, peak in enumerate(peaks):
