@@ -32,9 +32,11 @@ from ossia.v1.engine_pb2 import (
     EngineFrame,
     Sampling,
     Submit,
+    WatchKvRequest,
     WatchLoadRequest,
 )
 from router.client import EngineClient
+from router.deltas import merge
 from router.engine import EngineError
 from router.fleet_static import StaticFleet
 from router.router import Router, RouterOptions
@@ -111,6 +113,32 @@ async def test_chain_of_routers_survives_an_engine() -> None:
         await engines[0].kill()
         assert await asyncio.gather(*running) == [undisturbed(submit(n, max_tokens=300)) for n in range(6)]
         assert {tuple(s.resume.tokens) != () for s in engines[1].submits} == {True, False}
+
+
+async def test_chain_of_routers_tells_of_the_prompt_once() -> None:
+    engines = [FakeEngine(), FakeEngine()]
+    prompt = [n % 100 for n in range(400)]
+    async with (
+        engines[0],
+        engines[1],
+        served(*(engine.address for engine in engines)) as (inner, _),
+        served(inner) as (outer, _),
+        connected(outer) as client,
+    ):
+        request = Submit(prompt=prompt, sampling=Sampling(seed=1, max_tokens=5, prompt_logprobs=0), cache_salt=b"salt")
+        request.grammar.json_schema = "{}"
+        got = Delta()
+        async for delta in client.generate(request):
+            assert (delta.first_index, delta.first_prompt_logprob) == (len(got.tokens), len(got.prompt_logprobs))
+            if not got.prompt_logprobs:
+                for engine in engines:
+                    engine.break_sessions()
+            merge(got, delta)
+        assert list(got.tokens) == undisturbed(request)
+        assert [score.logprob for score in got.prompt_logprobs] == [-token / 8 for token in prompt[1:]]
+        asked = [submit for engine in engines for submit in engine.asked]
+        assert max(submit.resume.prompt_logprobs for submit in asked) > 0
+        assert all((submit.cache_salt, submit.grammar) == (b"salt", request.grammar) for submit in asked)
 
 
 async def test_outer_router_survives_an_inner_one() -> None:
@@ -289,9 +317,9 @@ async def test_load_is_summed_and_pushed() -> None:
 async def test_what_is_not_built() -> None:
     async with served(wait=False) as (address, _), wire.channel(address, None) as channel:
         stub = engine_pb2_grpc.EngineStub(channel)
-        for unbuilt in (stub.WatchKv, stub.Drain):
+        for call in (stub.WatchKv(WatchKvRequest()), stub.Drain(empty_pb2.Empty())):
             with pytest.raises(aio.AioRpcError) as caught:
-                await anext(aiter(unbuilt(empty_pb2.Empty())))
+                await call.read()
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
