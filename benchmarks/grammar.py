@@ -1,25 +1,35 @@
-"""What grammars cost a step: draws outputs from the masks of several kinds and prints their times as JSON.
+"""What grammars cost: draws outputs from the masks of several kinds, then runs steps of a model, and prints times as JSON.
 
-    python -m benchmarks.grammar [--outputs 50] [--seed 0]
+    python -m benchmarks.grammar [MODEL] [--outputs 50] [--seed 0] [--batch 1 16 64]
 
 `mask_us` and `accept_us` are the processor's microseconds a token (p50, p99), `compile_ms` is the first use, `one_bit` the part
 of the tokens that had no alternative. Tokens are drawn evenly, which is harder on grammars than what models write.
+
+Then MODEL, by default the small random one, runs so many requests at once on one rank, temperature 1: `step_ms` is the median
+of the steps that decode, `grammar_ms` what all grammars take of one (mean), `share` their part of the time of all.
 """
 
 import argparse
 import json
 import random
+import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from ossia.common.vocabulary import CALL, END, RETURN, SIZE
 from ossia.v1 import engine_pb2
 from workers import grammar
-from workers.engine.grammar import Mask
+from workers.engine.grammar import Grammar, Mask
+from workers.engine.limits import Limits
+from workers.engine.plan import Runner
+from workers.engine.sampling import Sampling
+from workers.engine.stepper import Stepper
 
 LONGEST = 400
+DECODED = 64  # tokens of a request in the steps of a model
 PERSON = {
     "type": "object",
     "properties": {
@@ -96,14 +106,88 @@ def measure(message: engine_pb2.Grammar, outputs: int, seed: int) -> dict[str, o
     }
 
 
+class Timed:
+    """A grammar that adds the seconds spent on it to `spent`, which all share."""
+
+    def __init__(self, grammar: Grammar, spent: list[float]) -> None:
+        self._grammar = grammar
+        self._spent = spent
+
+    def mask(self) -> Mask | None:
+        begin = time.perf_counter()
+        mask = self._grammar.mask()
+        self._spend(begin)
+        return mask
+
+    def accept(self, token: int) -> None:
+        begin = time.perf_counter()
+        self._grammar.accept(token)
+        self._spend(begin)
+
+    def rollback(self, count: int) -> None:
+        begin = time.perf_counter()
+        self._grammar.rollback(count)
+        self._spend(begin)
+
+    def forced(self, limit: int) -> list[int]:
+        begin = time.perf_counter()
+        tokens = self._grammar.forced(limit)
+        self._spend(begin)
+        return tokens
+
+    def _spend(self, begin: float) -> None:
+        self._spent[-1] += time.perf_counter() - begin
+
+
+def steps(runner: Runner, limits: Limits, message: engine_pb2.Grammar, batch: int) -> dict[str, object]:
+    """The times of steps in which `batch` requests with the grammar decode."""
+    compiled, spent, stepper = grammar.compile(message, SIZE), [0.0], Stepper(runner, limits)
+    for number in range(batch):
+        sampling = Sampling(temperature=1.0, seed=number, max_tokens=DECODED)
+        state = Timed(compiled.start(), spent)
+        stepper.submit(limits.accept((0, number), [1000 + number] * 16, sampling, grammar=state))
+    stepper.step()  # the prompts
+    seconds: list[float] = []
+    while stepper.busy:
+        spent.append(0.0)
+        seconds.append(stepper.step().step_s)
+    in_grammars = sum(spent[1:])
+    return {
+        "batch": batch,
+        "step_ms": round(statistics.median(seconds) * 1000, 2),
+        "grammar_ms": round(in_grammars / len(seconds) * 1000, 3),
+        "share": round(in_grammars / sum(seconds), 4),
+    }
+
+
+def run(model: Path, batches: list[int]) -> None:
+    """Steps of the model, for each grammar and batch."""
+    from workers.runner.build import build
+    from workers.runner.built import limits
+    from workers.runner.spec import RunnerSpec
+
+    spec = RunnerSpec(str(model), max_context=2048, max_sequences=max(batches), token_budget=max(512, 16 * max(batches)))
+    runner = build(spec, 0, None)
+    held = limits(spec, runner)
+    for name, message in kinds().items():
+        for batch in batches:
+            print(json.dumps({"grammar": name, **steps(runner, held, message, batch)}), flush=True)
+    runner.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, nargs="?")
     parser.add_argument("--outputs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16, 64])
     arguments = parser.parse_args()
+    from cluster.make_checkpoint import default_checkpoint
+
     grammar.load()
     for name, message in kinds().items():
         print(json.dumps({"grammar": name, **measure(message, arguments.outputs, arguments.seed)}), flush=True)
+    run(arguments.model or default_checkpoint(), arguments.batch)
 
 
 if __name__ == "__main__":
