@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from workers.engine.plan import Int, Plan
 from workers.simulated.mix import pair
 
+UNSURE = 0  # a token
+
 Sums = NDArray[np.uint64]
 
 
@@ -55,12 +57,13 @@ class Cache:
         return keys
 
     def context(self, plan: Plan, sequence: int, length: int) -> Int:
-        """The first `length` tokens of a sequence, as its layers see them: the last ones through the window's table."""
+        """The first `length` tokens of a sequence, of its last window as both groups have them: if not alike, `UNSURE`."""
         numbers = np.full(length, sequence)
         positions = np.arange(length)
         tokens: Int = self._full.tokens[self._full_slots(plan, numbers, positions)]
         seen = positions[max(0, length - self._window) :]
-        tokens[seen] = self._sliding.tokens[self._sliding_slots(plan, numbers[seen], seen)]
+        sliding = self._sliding.tokens[self._sliding_slots(plan, numbers[seen], seen)]
+        tokens[seen] = np.where(tokens[seen] == sliding, sliding, UNSURE)
         return tokens
 
     def _full_slots(self, plan: Plan, sequences: Any, positions: Any) -> Any:

@@ -122,9 +122,10 @@ def _sampled(plan: Plan, said: Sequence[int]) -> Sampled:
     """Where log probabilities are asked for, that of the token is high, and so much lower those of others."""
     counts = np.maximum(plan.logprobs, 0).tolist()
     others = [np.arange(count, dtype=np.int32) for count in counts]
+    pairs = list(zip(said, others, strict=True))
     return Sampled(
         np.array(said, np.int32),
         np.where(plan.logprobs >= 0, np.float32(LOGPROB), np.float32(0)),
-        [(np.int32(token) + other) % np.int32(FIRST_SPECIAL) for token, other in zip(said, others, strict=True)],
+        [np.where(other > 0, (token + other) % FIRST_SPECIAL, token).astype(np.int32) for token, other in pairs],
         [np.where(other > 0, FAR - STEP * other, LOGPROB).astype(np.float32) for other in others],
     )
