@@ -30,6 +30,7 @@ RULES = (
     Rule("workers", ("ray",), but=("workers.actor",), indirectly=False),
     Rule("workers.engine", (*LIBRARIES_OF_TORCH, "grpc", "ray", "workers.grammar", "llguidance", "openai_harmony")),
     Rule("workers.grammar", (*LIBRARIES_OF_TORCH, "llguidance.torch", "llguidance.hf", "grpc", "ray")),
+    Rule("workers.simulated", (*LIBRARIES_OF_TORCH, "ray"), indirectly=False),
     Rule("workers.model.config", (*LIBRARIES_OF_TORCH, "grpc", "ray")),
     Rule("workers.model.layout", (*LIBRARIES_OF_TORCH, "grpc", "ray")),
     Rule("workers.runner.spec", (*LIBRARIES_OF_TORCH, "grpc", "ray")),
