@@ -1,16 +1,22 @@
 """Every field of a Submit reaches the engine, and everything that the engine tells has its place in the protocol."""
 
 from dataclasses import asdict, fields
+from typing import Any
 
 import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ossia.v1 import engine_pb2
 from tests.fakes.grammar import FakeGrammar
+from tests.fakes.runner import FakeRunner
 from tests.workers.leader.harness import LIMITS
 from workers.engine.errors import Cause, Refusal
 from workers.engine.report import KvEvents, Load, Usage
 from workers.engine.request import Finish
 from workers.engine.sampling import Sampling
+from workers.engine.stepper import Stepper
 from workers.leader import codec
 
 EVERYTHING = engine_pb2.Sampling(
@@ -109,3 +115,53 @@ def test_what_is_told_has_the_names_it_has_in_the_protocol() -> None:
     assert (message.epoch, message.block_size) == (7, 16)
     assert all(list(getattr(message, name)) == list(value) for name, value in asdict(events).items() if "_" in name)
     assert (message.sequence, message.snapshot) == (3, True)
+
+
+NAN, INFINITE = float("nan"), float("inf")
+ODD = st.sampled_from([*[0, 1, 2, 20] * 5, 21, 96, 97, 2**31, 2**32 - 1])
+FLOATS = st.sampled_from([*[0.25, 0.5, 1.0] * 8, 0.0, 1e-45, 2.0, -1.0, 1e30, NAN, INFINITE])
+KINDS: dict[int, st.SearchStrategy[object]] = {
+    FieldDescriptor.TYPE_FLOAT: FLOATS,
+    FieldDescriptor.TYPE_UINT32: ODD,
+    FieldDescriptor.TYPE_FIXED64: st.integers(0, 2**64 - 1),
+    FieldDescriptor.TYPE_BOOL: st.booleans(),
+}
+SCALARS = [field for field in engine_pb2.Sampling.DESCRIPTOR.fields if field.name in codec.SCALARS]
+TOKENS = st.lists(st.sampled_from([*range(97), 97, 2**32 - 1]), max_size=5)
+
+
+@given(
+    values=st.fixed_dictionaries({}, optional={field.name: KINDS[field.type] for field in SCALARS}),
+    stops=TOKENS,
+    bias=st.lists(st.tuples(st.integers(0, 96), FLOATS), max_size=3),
+    prompt=TOKENS.filter(len) | st.just([]),
+    resume=TOKENS,
+    told=st.sampled_from([0, 0, 0, 1, 2**32 - 1]),
+    deadline=st.none() | st.integers(-(2**63), 2**63 - 1),
+    priority=st.integers(-(2**31), 2**31 - 1),
+)
+def test_whatever_a_submit_says_it_runs_or_is_refused(
+    values: dict[str, Any],
+    stops: list[int],
+    bias: list[tuple[int, float]],
+    prompt: list[int],
+    resume: list[int],
+    told: int,
+    deadline: int | None,
+    priority: int,
+) -> None:
+    biases = [engine_pb2.LogitBias(id=token, bias=value) for token, value in bias]
+    sampling = engine_pb2.Sampling(**values, stop_token_ids=stops, logit_bias=biases)
+    resumed = engine_pb2.Resume(tokens=resume, prompt_logprobs=told)
+    submit = engine_pb2.Submit(prompt=prompt, sampling=sampling, resume=resumed, priority=priority, deadline_unix_ms=deadline)
+    runner = FakeRunner(LIMITS.kv_blocks, LIMITS.block_size, window=LIMITS.window)
+    stepper = Stepper(runner, LIMITS, clock=lambda: 0.0)
+    try:
+        stepper.submit(codec.request((0, 0), submit, LIMITS))
+    except Refusal as refusal:
+        assert refusal.cause is Cause.INVALID
+        assert refusal.field
+        return
+    outputs = [output for _ in range(4) for output in stepper.step().outputs]
+    assert not any(isinstance(output.end, Refusal) for output in outputs)
+    assert outputs
