@@ -1,4 +1,4 @@
-"""Every layout answers, over HTTP, with the greedy token ids of transformers: real ranks on gloo, no Ray."""
+"""Every layout answers, over HTTP, with the greedy token ids of transformers, cached or not: real ranks on gloo, no Ray."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,14 @@ def test_greedy_tokens_equal_transformers(
 ) -> None:
     with ShardGang(tmp_path, checkpoint, layout) as gang, GatewayProcess(tmp_path, gang.address) as gateway:
         client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="unused")
-        answer = client.completions.create(
-            model=checkpoint.name, prompt=PROMPT, max_tokens=24, temperature=0, extra_body={"return_token_ids": True}
-        )
-        assert getattr(answer.choices[0], "token_ids") == oracle(PROMPT, 24)  # noqa: B009 (an extension the client does not type)
+        answers = [
+            client.completions.create(
+                model=checkpoint.name, prompt=PROMPT, max_tokens=24, temperature=0, extra_body={"return_token_ids": True}
+            )
+            for _ in range(2)
+        ]
+        for answer in answers:
+            token_ids = getattr(answer.choices[0], "token_ids")  # noqa: B009 (an extension the client does not type)
+            assert token_ids == oracle(PROMPT, 24)
+        assert answer.usage and answer.usage.prompt_tokens_details
+        assert answer.usage.prompt_tokens_details.cached_tokens == (len(PROMPT) - 1) // 16 * 16
