@@ -12,11 +12,14 @@ from safetensors.torch import load_file, save_file
 
 from ossia.common.errors import UserError
 from tests.workers.driver import Request, allocate, generate, step
-from tests.workers.tiny import write
+from tests.workers.tiny import TINY, continuation, oracle, write
 from workers.engine.capacity import split
 from workers.engine.plan import Plan
+from workers.engine.sampling import Sampling
+from workers.engine.stepper import Stepper
 from workers.model.layout import Layout
 from workers.runner.build import build
+from workers.runner.built import limits
 from workers.runner.spec import RunnerSpec
 
 
@@ -46,6 +49,24 @@ def test_blocks_follow_from_memory(checkpoint: str) -> None:
     expected = split(4 << 20, 16384, 2 * 16384, 16, 128, max_sequences=4, token_budget=64, max_context=64)
     assert (runner.kv_blocks, runner.sliding_blocks) == expected
     assert sum(layer.nbytes for layers in runner._cache.layers for layer in layers) <= 4 << 20
+
+
+@pytest.mark.parametrize("kind", ["full_attention", "sliding_attention"])
+def test_a_model_whose_layers_are_all_of_one_kind(kind: str, tmp_path: Path) -> None:
+    """One group of blocks holds everything, the other nothing; both are told apart all the same, prefix hits included."""
+    path = write(tmp_path, replace(TINY, layer_types=(kind,) * TINY.num_hidden_layers))
+    spec = RunnerSpec(str(path), kv_memory=8 << 20, max_context=256, max_sequences=4, token_budget=64)
+    runner = build(spec, 0, None)
+    bounds = limits(spec, runner)
+    stepper, prompt = Stepper(runner, bounds), [number * 37 % 4000 + 10 for number in range(170)]
+    expected = continuation(oracle(path), prompt, 8)
+    for rid, cached in enumerate((0, 160)):
+        stepper.submit(bounds.accept((0, rid), prompt, Sampling(temperature=0.0, max_tokens=8, ignore_eos=True)))
+        outputs = [output for _ in iter(lambda: stepper.busy, False) for output in stepper.step().outputs]
+        assert [token for output in outputs for token in output.tokens] == expected
+        assert outputs[-1].usage and outputs[-1].usage.cached_tokens == cached
+    held = sum(layer.nbytes for layers in runner._cache.layers for layer in layers)
+    assert 0.95 * spec.kv_memory < held <= spec.kv_memory
 
 
 def test_cache_must_hold_a_context(checkpoint: str) -> None:
@@ -93,6 +114,7 @@ def test_loading_leaves_the_threads_of_computing_to_the_thread_that_runs_steps(c
     program = f"""
 import psutil, torch
 from workers.runner.build import build
+from workers.runner.built import limits
 from workers.runner.spec import RunnerSpec
 torch.set_num_threads(1)
 before = psutil.Process().num_threads()
