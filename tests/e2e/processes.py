@@ -18,8 +18,8 @@ from workers.model.layout import Layout
 class ShardGang:
     """The ranks of a replica on gloo, each `python -m workers.shard`; `address` is the leader's."""
 
-    def __init__(self, folder: Path, checkpoint: Path, layout: Layout | None = None, dtype: str = "float32") -> None:
-        self._folder, self._checkpoint, self._dtype = folder, checkpoint, dtype
+    def __init__(self, folder: Path, checkpoint: Path, layout: Layout | None = None, **runner: Any) -> None:
+        self._folder, self._checkpoint, self._runner = folder, checkpoint, runner
         self.layout = layout or Layout()
         self.ranks: list[subprocess.Popen[str]] = []
         self.address = ""
@@ -53,9 +53,10 @@ class ShardGang:
         runner = {
             "checkpoint": str(self._checkpoint),
             "layout": {"ranks": self.layout.ranks, "experts": self.layout.experts},
-            "dtype": self._dtype,
+            "dtype": "float32",
             "kv_memory": 256 << 20,
             "threads": max(1, 2 // self.layout.ranks),
+            **self._runner,
         }
         return {
             "replica": "replica-0",
