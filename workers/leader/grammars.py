@@ -15,7 +15,7 @@ from workers.leader import codec
 
 logger = logging.getLogger(__name__)
 
-THREADS = 4
+THREADS = 4  # in each pool
 MAX_COMPILING = 64  # different grammars that are compiled or wait for it
 PATIENCE_S = 5.0  # clients take an engine for stalled that leaves a request without a step for ten
 
@@ -32,12 +32,16 @@ Compile = Callable[[engine_pb2.Grammar, int], Compiled]
 
 
 class Grammars:
-    """Compiles each grammar once, however many requests come with it at the same time. Used on one event loop."""
+    """Compiles each grammar once, however many requests come with it at the same time. Used on one event loop.
+
+    Those of headers alone, which every conversation has, take milliseconds and do not queue behind those with contents.
+    """
 
     def __init__(self, limits: Limits, compile: Compile) -> None:
         self._limits = limits
         self._compile = compile
-        self._pool = ThreadPoolExecutor(THREADS, "grammar")
+        self._headers = ThreadPoolExecutor(THREADS, "headers")
+        self._contents = ThreadPoolExecutor(THREADS, "contents")
         self._compiling: dict[bytes, asyncio.Future[Compiled]] = {}
 
     async def request(self, key: Key, submit: engine_pb2.Submit) -> Request:
@@ -50,7 +54,7 @@ class Grammars:
             async with asyncio.timeout(None if resumed else PATIENCE_S):
                 compiled = await asyncio.shield(self._compiled(submit.grammar, resumed))
                 loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._pool, self._request, key, submit, compiled)
+                return await loop.run_in_executor(self._pool(submit.grammar), self._request, key, submit, compiled)
         except (Refusal, asyncio.CancelledError):
             raise
         except TimeoutError as error:
@@ -62,18 +66,23 @@ class Grammars:
 
     def close(self) -> None:
         """Compiles nothing more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._headers, self._contents):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _compiled(self, message: engine_pb2.Grammar, resumed: bool) -> "asyncio.Future[Compiled]":
         name = message.SerializeToString(deterministic=True)
         if name not in self._compiling:
-            if len(self._compiling) >= MAX_COMPILING and not resumed:
+            pool, loop = self._pool(message), asyncio.get_running_loop()
+            if len(self._compiling) >= MAX_COMPILING and pool is self._contents and not resumed:
                 raise _busy(f"{MAX_COMPILING} grammars are being compiled")
-            loop = asyncio.get_running_loop()
-            compiling = loop.run_in_executor(self._pool, self._compile, message, self._limits.vocab_size)
+            compiling = loop.run_in_executor(pool, self._compile, message, self._limits.vocab_size)
             self._compiling[name] = compiling
             compiling.add_done_callback(lambda done: self._forget(name, done))
         return self._compiling[name]
+
+    def _pool(self, message: engine_pb2.Grammar) -> ThreadPoolExecutor:
+        held = message.WhichOneof("content") or any(function.HasField("parameters") for function in message.functions)
+        return self._contents if held else self._headers
 
     def _forget(self, name: bytes, done: "asyncio.Future[Compiled]") -> None:
         del self._compiling[name]

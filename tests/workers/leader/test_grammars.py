@@ -43,6 +43,8 @@ class Compiler:
         self._turn = turn
 
     def __call__(self, message: engine_pb2.Grammar, vocab_size: int) -> Compiled:
+        if message.harmony:
+            return Compiled(0)
         self.compiled.append(message.regex)
         if self._turn is not None:
             self._turn.acquire()
@@ -97,6 +99,21 @@ async def test_one_grammar_is_compiled_once_and_holds_nobody_else_up() -> None:
         await client.finish(0, 1, 2)
         assert [client.tokens(rid) for rid in range(3)] == [expected([5, rid], 4) for rid in range(3)]
         assert compiler.compiled == ["4"]
+
+
+async def test_headers_do_not_wait_for_contents() -> None:
+    turn = Semaphore(0)
+    compiler = Compiler(turn)
+    async with serving(compile=compiler) as server:
+        client = Client(server.stub())
+        for rid in range(grammars.THREADS + 1):
+            await client.submit(rid, [5], grammar=held(rid))
+        await eventually(lambda: len(compiler.compiled) == grammars.THREADS)
+        await client.submit(9, [6], grammar=engine_pb2.Grammar(harmony=True))
+        await client.finish(9)
+        assert client.tokens(9) == expected([6], 0)
+        turn.release(grammars.THREADS + 1)
+        await client.finish(*range(grammars.THREADS + 1))
 
 
 async def test_a_cancel_does_not_wait_for_the_grammar() -> None:
