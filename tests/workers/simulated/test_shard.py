@@ -3,7 +3,10 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
+
+import pytest
 
 from ossia.v1 import engine_pb2
 from router.client import EngineClient
@@ -37,15 +40,17 @@ assert not set(sys.modules) & set({ABSENT!r})
 """
 
 
-async def test_it_serves_without_torch() -> None:
+@pytest.fixture
+def program() -> Iterator["subprocess.Popen[str]"]:
     shard = ShardSpec("replica-0", 1, spec(), ("gpt-oss-20b",), "127.0.0.1", 0, None, None, 1.0)
-    program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, json.dumps(asdict(shard))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-c", PROGRAM, json.dumps(asdict(shard))]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        yield process
+        process.kill()
+
+
+async def test_it_serves_without_torch(program: "subprocess.Popen[str]") -> None:
     assert program.stdout
     address = program.stdout.readline().strip()
     assert address, program.communicate()[1]
