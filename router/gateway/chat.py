@@ -1,5 +1,6 @@
 """The answer of POST /v1/chat/completions: choices of messages, each a harmony turn."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
@@ -125,7 +126,7 @@ def _message(seen: list[Seen]) -> Json:
     """The assistant's message. `content` is null only beside tool calls."""
     text = "".join(item.text for item in seen if isinstance(item, TextDelta))
     reasoning = "".join(item.text for item in seen if isinstance(item, ReasoningDelta)) or None
-    calls = [_call(call, seen) for call in seen if isinstance(call, Call)]
+    calls = _calls(seen)
     message: Json = {
         "role": "assistant",
         "content": None if calls and not text else text,
@@ -136,6 +137,13 @@ def _message(seen: list[Seen]) -> Json:
     return {**message, "tool_calls": calls} if calls else message
 
 
-def _call(call: Call, seen: list[Seen]) -> Json:
-    arguments = "".join(item.arguments for item in seen if isinstance(item, ToolCallDelta) and item.index == call.index)
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+def _calls(seen: list[Seen]) -> list[Json]:
+    arguments: dict[int, list[str]] = defaultdict(list)
+    for item in seen:
+        if isinstance(item, ToolCallDelta):
+            arguments[item.index].append(item.arguments)
+    return [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": "".join(arguments[call.index])}}
+        for call in seen
+        if isinstance(call, Call)
+    ]

@@ -44,7 +44,8 @@ class Choice(ABC, Generic[P]):
         """One piece a delta. The engine is let go before the last is told, for its reader may be slow."""
         async with aclosing(self._source.generate(self._submit, self._names)) as deltas:
             async for delta in deltas:
-                self.usage.learn(delta.usage)
+                if delta.HasField("usage"):
+                    self.usage.learn(delta.usage)
                 piece = self._read(delta)
                 if piece.finish is not None:
                     self.dead_end = delta.finish == FINISH.FINISH_REASON_GRAMMAR and piece.finish == "length"

@@ -66,12 +66,15 @@ class CompletionChoice(Choice[CompletionPiece]):
     def _echo(self, piece: CompletionPiece, delta: engine_pb2.Delta) -> None:
         """Tells more of the prompt: with log probabilities the tokens that have theirs, of which the first has none."""
         begin = len(self.prompt) - self._to_echo
-        entries = [*([None] if begin == 0 else []), *delta.prompt_logprobs]
-        tokens = self.prompt[begin : begin + len(entries)] if self._scored else self.prompt
-        for index, token in enumerate(tokens):
-            if self._scored:
-                piece.logprobs.add(token, entries[index], self._length)
-            piece.text += self._detokenized(token)
+        if self._scored:
+            entries = [*([None] if begin == 0 else []), *delta.prompt_logprobs]
+            tokens = self.prompt[begin : begin + len(entries)]
+            for token, likely in zip(tokens, entries, strict=True):
+                piece.logprobs.add(token, likely, self._length)
+                piece.text += self._detokenized(token)
+        else:
+            tokens = self.prompt
+            piece.text = self._detokenized(*tokens)
         self._to_echo -= len(tokens)
         if not self._to_echo:
             rest = self._detokenizer.close()
@@ -82,8 +85,8 @@ class CompletionChoice(Choice[CompletionPiece]):
         """Tokens that end generation have no text, wherever they come."""
         return "" if token in self._stop_tokens else self._detokenized(token)
 
-    def _detokenized(self, token: int) -> str:
-        text = self._detokenizer.feed((token,))
+    def _detokenized(self, *tokens: int) -> str:
+        text = self._detokenizer.feed(tokens)
         self._length += len(text)
         return text
 

@@ -135,9 +135,11 @@ class ChatBody(GenerationBody):
         super().check()
         if self.top_logprobs is not None and not self.logprobs:
             raise invalid("'top_logprobs' is allowed only with 'logprobs': true", "top_logprobs")
-        names = [tool.function.name for tool in self.tools or ()]
-        if twice := next((place for place, name in enumerate(names) if name in names[:place]), None):
-            raise invalid(f"'{names[twice]}' is declared for the second time", f"tools[{twice}].function.name")
+        names: set[str] = set()
+        for place, tool in enumerate(self.tools or ()):
+            if tool.function.name in names:
+                raise invalid(f"'{tool.function.name}' is declared for the second time", f"tools[{place}].function.name")
+            names.add(tool.function.name)
         if self.tool_choice == "required" and not names:
             raise invalid("'tool_choice' requires a call, and there are no 'tools'", "tool_choice")
         if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:

@@ -164,6 +164,10 @@ async def test_nor_is_its_output_held_to_harmony(start: Any) -> None:
     assert response.status_code == 200
     response = await gateway.http.post("/v1/completions", json={**COMPLETION, "prompt": [5], "top_k": 199_001})
     assert response.json()["error"]["param"] == "top_k"
+    engine.card.vocab_size = 201_216  # type: ignore[union-attr]
+    await gateway.http.post("/v1/chat/completions", json={**CHAT, "tools": TOOLS[2:]})
+    assert len(engine.submits) == 2
+    assert not any(submit.HasField("grammar") for submit in engine.submits)
 
 
 @BOTH
