@@ -1,6 +1,7 @@
 """The parameters that both endpoints of generation share, and how they become the protocol's Submit."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
@@ -97,7 +98,7 @@ class GenerationBody(Body):
     def include_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    @property
+    @cached_property
     def held(self) -> Held | None:
         """What the answer is held to."""
         asked = self.structured_outputs or self.response_format

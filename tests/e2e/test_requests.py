@@ -39,9 +39,12 @@ class Served:
 @pytest.fixture(scope="module")
 def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("requests")
-    with ShardGang(folder, checkpoint, deterministic=True, threads=1) as gang, GatewayProcess(folder, gang.address) as gateway:
-        with httpx.Client(base_url=gateway.url, timeout=120) as http:
-            yield Served(http, checkpoint.name)
+    with (
+        ShardGang(folder, checkpoint, deterministic=True, threads=1) as gang,
+        GatewayProcess(folder, gang.address) as gateway,
+        httpx.Client(base_url=gateway.url, timeout=120) as http,
+    ):
+        yield Served(http, checkpoint.name)
 
 
 # ------------------------------------------------------------ sampling
