@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from ossia.common.vocabulary import FIRST_SPECIAL
-from workers.engine.plan import Int, Plan, Sampled
+from workers.engine.plan import Float, Int, Plan, Sampled
 from workers.model.config import ModelConfig
 from workers.simulated.allowed import ANYTHING, FORBIDS, Allowed
 from workers.simulated.cells import Cache, terms
@@ -14,6 +14,7 @@ from workers.simulated.costs import Costs
 from workers.simulated.turn import State, begin
 
 LOGPROB, FAR, STEP = -0.05, -4.0, 0.5  # of what is said, and of the alternatives: less than the former, by so much each
+NO_TOP = (np.zeros(0, np.int32), np.zeros(0, np.float32))
 REMEMBERED = 1 << 14  # states of sequences; who is not among them is read anew from the cache
 
 
@@ -120,12 +121,13 @@ def _drafted(plan: Plan, sequences: Int) -> list[bool]:
 
 def _sampled(plan: Plan, said: Sequence[int]) -> Sampled:
     """Where log probabilities are asked for, that of the token is high, and so much lower those of others."""
-    counts = np.maximum(plan.logprobs, 0).tolist()
-    others = [np.arange(count, dtype=np.int32) for count in counts]
-    pairs = list(zip(said, others, strict=True))
-    return Sampled(
-        np.array(said, np.int32),
-        np.where(plan.logprobs >= 0, np.float32(LOGPROB), np.float32(0)),
-        [np.where(other > 0, (token + other) % FIRST_SPECIAL, token).astype(np.int32) for token, other in pairs],
-        [np.where(other > 0, FAR - STEP * other, LOGPROB).astype(np.float32) for other in others],
-    )
+    tops = [_top(token, count) if count > 0 else NO_TOP for token, count in zip(said, plan.logprobs.tolist(), strict=True)]
+    logprobs = np.where(plan.logprobs >= 0, np.float32(LOGPROB), np.float32(0))
+    return Sampled(np.array(said, np.int32), logprobs, [ids for ids, _ in tops], [values for _, values in tops])
+
+
+def _top(token: int, count: int) -> tuple[Int, Float]:
+    """The token and others, and their log probabilities."""
+    places = np.arange(count)
+    ids = np.where(places > 0, (token + places) % FIRST_SPECIAL, token)
+    return ids.astype(np.int32), np.where(places > 0, FAR - STEP * places, LOGPROB).astype(np.float32)
