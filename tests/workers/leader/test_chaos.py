@@ -17,6 +17,7 @@ from tests.fakes.grammar import FakeGrammar
 from tests.fakes.runner import STOP, VOCAB
 from tests.workers.engine.harness import audit_pool
 from tests.workers.leader.harness import Client, Server, eventually, serving
+from tests.workers.leader.test_watchers import Watch
 from workers.engine.errors import Cause, Refusal
 from workers.engine.grammar import Mask
 from workers.engine.plan import Plan, Sampled
@@ -170,7 +171,8 @@ async def witness(server: Server, over: asyncio.Event) -> int:
 async def test_ten_thousand_troubled_requests_leave_nothing_behind() -> None:
     sizes: dict[str, Any] = {"kv_blocks": 160, "sliding_blocks": 160, "max_context": 128, "max_sequences": 32}
     async with serving(runner=QuickRunner(), compile=compile, max_waiting=200, **sizes) as server:
-        over = asyncio.Event()
+        over, watch = asyncio.Event(), Watch(server)
+        await watch.read()
         watching = asyncio.create_task(witness(server, over))
         troublemakers = [Troublemaker(server, random.Random(seed)) for seed in range(SESSIONS)]
         await asyncio.gather(*(each.run(REQUESTS // SESSIONS) for each in troublemakers))
@@ -181,6 +183,13 @@ async def test_ten_thousand_troubled_requests_leave_nothing_behind() -> None:
         await eventually(lambda: not scheduler.busy)
         for pool in (scheduler.cache.full, scheduler.cache.sliding):
             audit_pool(pool, Counter())
+        late = Watch(server)
+        await late.read()
+        await watch.until(late.sequence)
+        assert (watch.full, watch.sliding) == (late.full, late.sliding)
+        assert watch.full == set(scheduler.cache.full.names)
+        for each in (watch, late):
+            each.leave()
         ends = sum((each.ends for each in troublemakers), Counter())
         assert sum(ends.values()) == REQUESTS
         assert min(ends[name] for name in ENDS) > 50
