@@ -47,7 +47,9 @@ class Answer(ABC, Generic[P]):
         begun: set[int] = set()
         async with aclosing(interleave(self._choices)) as pieces:
             async for index, piece in pieces:
-                yield [self._chunk([self._ended(choice)]) for choice in self._told(index, piece, index not in begun)]
+                opening = [] if begun else self._opening()
+                told = [self._ended(choice) for choice in self._told(index, piece, index not in begun)]
+                yield [self._chunk([choice]) for choice in (*opening, *told)]
                 begun.add(index)
         if self._body.include_usage:
             yield [{**self._chunk([]), "usage": self.usage.body()}]
@@ -74,6 +76,10 @@ class Answer(ABC, Generic[P]):
         assert isinstance(index, int)
         dead_end = choice["finish_reason"] is not None and self._choices[index].dead_end
         return {**choice, "finish_details": DEAD_END} if dead_end else choice
+
+    def _opening(self) -> list[Json]:
+        """The `choices` of chunks that come before any other."""
+        return []
 
     @abstractmethod
     def _told(self, index: int, piece: P, first: bool) -> list[Json]:

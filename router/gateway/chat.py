@@ -81,16 +81,18 @@ class ChatAnswer(Answer[ChatPiece]):
         super().__init__(body, [ChatChoice(source, body, submit) for submit in submits], card)
         self._with_logprobs = bool(body.logprobs)
 
+    def _opening(self) -> list[Json]:
+        """The official client takes choices to begin in their order, which deltas do not."""
+        return [_choice(index, {"role": "assistant", "content": ""}) for index in range(len(self._choices))]
+
     def _told(self, index: int, piece: ChatPiece, first: bool) -> list[Json]:
         deltas = [_delta(item) for item in piece.seen]
-        if first:
-            deltas.insert(0, {"role": "assistant", "content": ""})
-        if piece.logprobs and not any("content" in delta for delta in deltas[first:]):
+        if piece.logprobs and not any("content" in delta for delta in deltas):
             deltas.append({"content": ""})  # the text is withheld, and what is likely of it is not
         choices = [_choice(index, delta) for delta in deltas]
         if piece.logprobs:
-            texts = (choice for choice, delta in zip(choices[first:], deltas[first:], strict=True) if "content" in delta)
-            next(texts)["logprobs"] = _logprobs(piece)
+            text = next(place for place, delta in enumerate(deltas) if "content" in delta)
+            choices[text]["logprobs"] = _logprobs(piece)
         if piece.finish is not None:
             choices.append({**_choice(index, {}), "finish_reason": piece.finish})
         return choices

@@ -7,10 +7,12 @@ import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import jsonschema
 import numpy as np
+import openai
+import pydantic
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -143,6 +145,38 @@ async def test_calls(served: Served) -> None:
             jsonschema.validate(arguments, SCHEMA if call["function"]["name"] == "pet" else {"maxProperties": 0})
     choice = await served.chat(tools=TOOLS, tool_choice="none", max_tokens=60)
     assert "tool_calls" not in choice["message"]
+
+
+class Pet(pydantic.BaseModel):
+    """What the official client makes a schema of, and reads answers with."""
+
+    kind: Literal["cat", "dog"]
+    age: int = pydantic.Field(ge=0, le=30)
+    friends: list["Pet"] = pydantic.Field(max_length=1)
+
+
+async def test_the_official_clients_own_helpers(served: Served) -> None:
+    chat = served.gateway.client.chat.completions
+    more: dict[str, Any] = {"extra_body": {"thinking_token_budget": 4}, "seed": 3, "temperature": 1}
+    messages: Any = MESSAGES
+    parsed = await chat.parse(model="even", messages=messages, response_format=Pet, **more)
+    assert isinstance(parsed.choices[0].message.parsed, Pet)
+    with pytest.raises(openai.LengthFinishReasonError):
+        await chat.parse(model="even", messages=messages, response_format=Pet, max_tokens=9, **more)
+
+    tool = openai.pydantic_function_tool(Pet, name="pet")
+    asked = chat.stream(model="even", messages=messages, tools=[tool], tool_choice="required", logprobs=True, **more)
+    async with asked as stream:
+        answer = await stream.get_final_completion()
+    calls = answer.choices[0].message.tool_calls or []
+    assert [type(call.function.parsed_arguments) for call in calls] == [Pet]
+
+    async with chat.stream(model="even", messages=messages, response_format=Pet, n=3, logprobs=True, **more) as stream:
+        answer = await stream.get_final_completion()
+    assert [type(choice.message.parsed) for choice in answer.choices] == [Pet] * 3
+    for choice in answer.choices:
+        assert choice.logprobs and choice.logprobs.content
+        assert "".join(entry.token for entry in choice.logprobs.content) == choice.message.content
 
 
 async def test_headers_are_harmony_whatever_the_weights_say(served: Served) -> None:

@@ -74,6 +74,32 @@ async def test_each_choice_is_an_answer_and_the_prompt_counts_once(start: Any, s
     assert engine.running == 0
 
 
+async def test_choices_begin_in_their_order_whichever_is_first(start: Any) -> None:
+    gateway = await start(Last())
+    stream = await gateway.client.chat.completions.create(**ASK, n=3, stream=True)
+    chunks = [choice async for chunk in stream for choice in chunk.choices]
+    assert [(choice.index, choice.delta.role) for choice in chunks[:3]] == [
+        (0, "assistant"),
+        (1, "assistant"),
+        (2, "assistant"),
+    ]
+    assert chunks[3].index == 2
+    assert not any(choice.delta.role for choice in chunks[3:])
+
+
+class Last(ScriptedEngine):
+    """The last of three choices comes first."""
+
+    async def generate(self, submit: engine_pb2.Submit) -> Any:
+        self.submits.append(submit)
+        if len(self.submits) < 3:
+            await self.go.wait()
+        for token in answer("x"):
+            yield engine_pb2.Delta(tokens=[token])
+        self.go.set()
+        yield engine_pb2.Delta(finish=FINISH.FINISH_REASON_STOP)
+
+
 async def test_choices_of_several_prompts_are_numbered_prompt_by_prompt(start: Any) -> None:
     engine = Numbered()
     gateway = await start(engine)
