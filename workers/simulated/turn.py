@@ -93,7 +93,9 @@ class State(NamedTuple):
             for header, _ in self.lines.headers(self.reasoned, self.called):
                 if header[:begun] == self.header and len(header) > begun:
                     yield header[begun]
-        elif not self.astray:
+        elif self.astray:
+            yield self.script.end
+        else:
             yield self.script.token(self.place)
             yield self.script.more(self.place)
 
@@ -116,7 +118,7 @@ def begin(prompt: NDArray[np.int32], seed: int) -> State:
     state = State(lines, lines.answer, header=(START,) if conversation.begun else (), called=conversation.called)
     for token in conversation.begun:
         state = state.after(token)
-    return state
+    return state._replace(place=0, astray=False)  # what the prompt has begun to say goes on with the whole script
 
 
 @functools.lru_cache(1024)

@@ -7,10 +7,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from ossia.common.vocabulary import decode, encode
+from ossia.common.vocabulary import CHANNEL, END, MESSAGE, START, decode, encode
 from ossia.v1 import engine_pb2
 from router.harmony.parse import Parser, TextDelta, ToolCallDelta, ToolCallStart
-from router.harmony.types import Tool
+from router.harmony.render import render
+from router.harmony.types import Message, Tool, ToolCall
 from tests.workers.grammar.corpus import BOUNDED, OPEN, satisfies
 from tests.workers.simulated.harness import TOOLS, Harness, answered, asked, parameters, say
 from workers.engine.request import Finish
@@ -47,6 +48,25 @@ def test_it_answers_with_what_the_tool_told() -> None:
     said = say(answered("How is it in Stockholm now?", "sunny and 20 degrees"))
     assert final(said) == 'The tool answered: "sunny and 20 degrees".'
     assert "to=functions" not in said
+
+
+def test_it_calls_once_for_each_message_of_the_user() -> None:
+    call = ToolCall("call_1", "get_weather", "{}")
+    messages = [
+        Message("user", "How is it in Stockholm?"),
+        Message("assistant", "", tool_calls=(call,)),
+        Message("tool", "sunny", tool_call_id="call_1"),
+        Message("assistant", "It is sunny."),
+        Message("user", "And in Copenhagen?"),
+    ]
+    assert arguments(say(render(messages, TOOLS, "low", None))) == {"city": "Copenhagen"}
+
+
+def test_a_prompt_that_has_begun_to_answer_is_gone_on_with() -> None:
+    prompt = [*asked("Use 9 words"), CHANNEL, *encode("final"), MESSAGE, *encode('{"a')]
+    assert re.fullmatch(r"The( \w+){7}\. The<\|return\|>", say(prompt))
+    over = [*asked("Use 9 words")[:-2], START, *encode("assistant"), CHANNEL, *encode("analysis"), MESSAGE, *encode("So."), END]
+    assert say(over).startswith("<|start|>assistant<|channel|>")
 
 
 def test_no_message_of_its_turns_needs_repair() -> None:
