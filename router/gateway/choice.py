@@ -76,7 +76,7 @@ def copies(submit: engine_pb2.Submit, count: int) -> list[engine_pb2.Submit]:
 
 
 def derived(seed: int, index: int) -> int:
-    """The seed of a request's choice `index`: that of choice 0 is the request's; of others, 8 bytes of BLAKE2b over both."""
+    """The seed of a request's choice `index`: that of choice 0 is the request's; of others, the 8-byte BLAKE2b of both."""
     data = b"".join(number.to_bytes(8, "little") for number in (seed, index))
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") if index else seed
 
