@@ -27,8 +27,9 @@ MAX_BYTES = 1 << 18
 _STACK = 1 << 29
 """Bytes of stack to compile with. The library recurses along references, and a stack that is used up ends the process: this one
 is not, by whatever `MAX_BYTES` can say. Only what is used is taken from the system."""
-_LIMITS = LLParserLimits(max_lexer_states=1 << 16, verbose_errors=False)
-"""The library's own, but for the states of a lexer: 1 or 2 kB each, of which its default allows half a gigabyte."""
+_LIMITS = LLParserLimits(max_lexer_states=1 << 16, step_lexer_fuel=600_000, verbose_errors=False)
+"""The library's own, but for the states of a lexer, 1 or 2 kB each, of which its default allows half a gigabyte, and for the
+fuel of one step, about 40 ms, three times the default: multiples within wide bounds need it, once."""
 _MESSAGE = 300
 """Characters of the library's messages that are passed on."""
 _ECHO = re.compile(r"^ *(?:\d+ \| .*|\^|<non-verbose/>)$", re.MULTILINE)

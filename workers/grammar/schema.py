@@ -1,7 +1,9 @@
 """A JSON schema in the form that llguidance takes, or what is wrong with it. Knows nothing of masks and matchers."""
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any, NoReturn
 
 from ossia.common import vocabulary
@@ -23,6 +25,9 @@ _FORCED = 256
 looks at all of what is forced for each token, which takes seconds for long texts."""
 _GREATEST = 2**53
 _LEAST, _MOST = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
+_REMAINDERS = 1 << 12
+"""States of the automaton of all a schema's `multipleOf` together, one for each remainder: a million take seconds to be made,
+and what takes more than the library's fuel for one step shows only where the number begins."""
 _NAMED = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))  # schemas by a name
 _VALUES = ("const", "enum")
 _NOTES = frozenset(("title", "description", "$comment", "default", "examples"))
@@ -40,6 +45,7 @@ def schema_grammar(text: str, field: str) -> tuple[str, bool]:
         nodes = list(_nodes(schema))
         for node in nodes:
             _bound_numbers(node, field)
+        _check_multiples(nodes, field)
         schema["x-guidance"] = OPTIONS
         return json.dumps(schema), all(_forces_little(node) for node in nodes)
     except (ValueError, RecursionError) as error:
@@ -69,15 +75,41 @@ def _bound_numbers(node: dict[str, Any], field: str) -> None:
     """
     node.update({key: max(node[key], -_GREATEST) for key in _LEAST if isinstance(node.get(key), int | float)})
     node.update({key: min(node[key], _GREATEST) for key in _MOST if isinstance(node.get(key), int | float)})
-    said = [value for key, value in node.items() if key not in _NOTES and (key in _VALUES or isinstance(value, int | float))]
-    for number in _numbers(said):
-        if abs(number) > _GREATEST:
-            raise invalid(f"{number} is beyond {_GREATEST}, up to which numbers are exact", "UNSUPPORTED_GRAMMAR", field)
+    said = [value for key, value in node.items() if key not in _NOTES]
+    beyond = [number for number in said if isinstance(number, int | float) and abs(number) > _GREATEST]
+    beyond += [number for number in _numbers([node[key] for key in _VALUES if key in node]) if not _exact(number)]
+    if beyond:
+        raise invalid(f"{beyond[0]} is no number that is kept exact", "UNSUPPORTED_GRAMMAR", field)
+
+
+def _exact(number: int | float) -> bool:
+    """Whether the library reads and writes the number as it is. It multiplies all digits by a power of ten, in float64."""
+    if abs(number) > _GREATEST:
+        return False
+    decimal = Decimal(str(number)).normalize()
+    exponent = int(decimal.as_tuple().exponent)
+    return abs(decimal.scaleb(-exponent)) <= _GREATEST and exponent >= -22
+
+
+def _check_multiples(nodes: Sequence[dict[str, Any]], field: str) -> None:
+    """Raises Refusal where there are too many remainders to tell apart. `allOf` makes one number of several."""
+    values = (node.get("multipleOf") for node in nodes)
+    factors = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if min(factors, default=1) <= 0:
+        raise invalid("multipleOf must be above 0", "UNSUPPORTED_GRAMMAR", field)
+    decimals = [Decimal(str(factor)).normalize() for factor in factors]
+    places = max([0, *(-int(decimal.as_tuple().exponent) for decimal in decimals)])
+    remainders = math.lcm(*(int(decimal.scaleb(places)) for decimal in decimals))
+    if remainders > _REMAINDERS:
+        message = f"the schema's multipleOf have {remainders} remainders together, more than {_REMAINDERS}"
+        raise invalid(message, "UNSUPPORTED_GRAMMAR", field)
 
 
 def _numbers(values: list[Any]) -> Iterator[int | float]:
     for value in values:
         match value:
+            case bool():
+                pass
             case int() | float():
                 yield value
             case dict():

@@ -156,6 +156,34 @@ def test_numbers_that_only_tell_of_the_schema_may_be_any() -> None:
     follow(start(schema({"type": "integer", "examples": [2**60], "default": -(2**63)})), [*encode("7"), RETURN])
 
 
+@pytest.mark.parametrize("factor", [4097, 2**31, 2.5e8, 0.00001234, 12_345.678, 0, -5])
+def test_factors_of_many_remainders_are_refused_at_once(factor: float) -> None:
+    begin = time.process_time()
+    assert refusal(schema({"type": "number", "multipleOf": factor})).reason == "UNSUPPORTED_GRAMMAR"
+    apart = {"properties": {"a": {"multipleOf": 257}, "b": {"allOf": [{"multipleOf": 256}, {"multipleOf": 0.1}]}}}
+    assert "remainders" in refusal(schema(apart)).message
+    assert time.process_time() - begin < 0.5
+
+
+@pytest.mark.parametrize(
+    ("factor", "allowed"), [(5, "-35"), (4000, "180000"), (0.01, "17.29"), (0.125, "0.625"), (1e3, "7000")]
+)
+def test_multiples(factor: float, allowed: str) -> None:
+    written = {"properties": {"number": {"type": "number", "multipleOf": factor}, "multipleOf": {"const": 2**40}}}
+    follow(start(schema(written)), [*encode(f'{{"number":{allowed},"multipleOf":{2**40}}}'), RETURN])
+    assert refuses(start(schema(written)), [*encode(f'{{"number":{allowed}1,'), RETURN])
+
+
+@pytest.mark.parametrize("factor", [7, 100, 997, 4093])
+@pytest.mark.parametrize("bounds", [{}, {"minimum": -12345, "maximum": GREATEST}, {"minimum": -1.5, "maximum": 1e9}])
+@pytest.mark.parametrize("kind", ["integer", "number"])
+def test_multiples_within_bounds_end_nowhere(kind: str, bounds: dict[str, float], factor: int) -> None:
+    held = {"type": kind, "multipleOf": factor, **bounds}
+    state = start(schema({"properties": {"a": held}, "required": ["a"], "additionalProperties": False}))
+    tokens = walk(state, random.Random(factor), limit=40, ending=0.5)
+    assert ids(state.mask()) or tokens[-1] == RETURN
+
+
 def test_values_are_no_schemas() -> None:
     """What is in them keeps its value, whatever its name."""
     value = {"minimum": -5, "properties": {"const": 2}, "enum": [1]}
@@ -166,6 +194,17 @@ def test_values_are_no_schemas() -> None:
         refusal(schema({"properties": {"const": {"properties": {"enum": {"const": -(2**63)}}}}})).reason
         == "UNSUPPORTED_GRAMMAR"
     )
+
+
+@pytest.mark.parametrize("number", [0.1, 1e-7, -2.5, 123456.789, 2**53, 450359962737049.5, 1e-22, -0.000123])
+def test_exact_values(number: float) -> None:
+    *tokens, last = walk(start(schema({"enum": [number]})), random.Random(0))
+    assert last == RETURN and json.loads(text(tokens)) == number
+
+
+@pytest.mark.parametrize("number", [-962708917734.1923, 0.1 + 0.2, 5e-324, 1e-23, 1e16])
+def test_values_that_the_library_would_change_are_refused(number: float) -> None:
+    assert "exact" in refusal(schema({"enum": [True, {"a": [number]}]})).message
 
 
 def test_characters_of_several_tokens_are_cut_as_the_vocabulary_cuts_them() -> None:
