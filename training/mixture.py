@@ -5,34 +5,40 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 
+from router.harmony import vocabulary
 from router.harmony.types import Effort, Message
 from training.drills import drill
 from training.kinds import KINDS
 from training.kinds.talk import RULES
+from training.kinds.tools import COUNTS, OFFERED, offer
 from training.sample import Sample, sample
 from training.task import EFFORTS, Task
 
 STEPS = 4  # that are drawn together, so that the samples of a batch can be of like length
+ROUGH = 3  # batches that are drawn together of one declaration, of which one is kept
 BATCHES = 4  # in a step, each with a system message of its own
 
 PLAIN = {
-    "arithmetic": 20,
-    "counting": 20,
+    "arithmetic": 18,
+    "counting": 12,
     "repeat": 6,
-    "reverse": 12,
-    "small talk": 9,
-    "identity": 9,
-    "unknown": 9,
-    "memory": 8,
+    "reverse": 9,
+    "small talk": 6,
+    "identity": 5,
+    "unknown": 5,
+    "memory": 9,
     "persona": 9,
-    "greeting": 4,
-    "forbidden word": 12,
-    "json": 18,
+    "greeting": 5,
+    "forbidden word": 20,
+    "json": 30,
 }
 """How often each kind is shown where no functions are declared; what is harder to learn more often."""
-WITH_FUNCTIONS = {"call": 60, "tool answer": 22, "no tool": 18}
-FUNCTIONS = 0.45
+WITH_FUNCTIONS = {"call": 64, "tool answer": 20, "no tool": 16}
+"""Of batches; what is declared is the same for all of a batch."""
+FUNCTIONS = 0.5
 """The share of batches in which functions are declared."""
+EFFORT_SHARES = (45, 30, 25)
+"""Of low, medium and high: what is hard of a task is in the shortest analysis."""
 EARLIER = ("small talk", "identity", "arithmetic", "unknown", "repeat")
 """Kinds of which an earlier turn may be."""
 EARLIER_SHARE = 0.1
@@ -61,32 +67,47 @@ def steps(seed: int, block: int, progress: float, ids: Sequence[int], tokens: in
 def _batches(rng: random.Random, progress: float, ids: Sequence[int], tokens: int) -> list[list[Sample]]:
     """`STEPS` batches with one system message."""
     if rng.random() < drills(progress):
-        return _cut(rng, _fill(lambda: drill(rng, ids), tokens))
-    weights = WITH_FUNCTIONS if rng.random() < FUNCTIONS else PLAIN
-    kinds, shares = list(weights), list(weights.values())
-    effort = rng.choice(EFFORTS)
+        return _cut(rng, _fill(lambda: drill(rng, ids), STEPS * tokens), STEPS)
+    effort = rng.choices(EFFORTS, EFFORT_SHARES)[0]
     today = FIRST_DAY + timedelta(days=rng.randrange(DAYS)) if rng.random() < DATED_SHARE else None
-    return _cut(rng, _fill(lambda: sample(_task(rng, rng.choices(kinds, shares)[0], effort), today), tokens))
+    if rng.random() < FUNCTIONS:
+        return [_with_functions(rng, effort, today, tokens) for _ in range(STEPS)]
+    kinds, shares = list(PLAIN), list(PLAIN.values())
+    return _cut(rng, _fill(lambda: sample(_task(rng, rng.choices(kinds, shares)[0], effort), today), STEPS * tokens), STEPS)
 
 
-def _fill(make: Callable[[], Sample], tokens: int) -> list[Sample]:
-    """Samples for `STEPS` batches."""
+def _with_functions(rng: random.Random, effort: Effort, today: date | None, tokens: int) -> list[Sample]:
+    """A batch of one kind under one developer message, the tokens of which are computed once."""
+    ruled = (Message("developer", rng.choice(RULES)),) if rng.random() < RULED_SHARE else ()
+    kind = rng.choices(list(WITH_FUNCTIONS), list(WITH_FUNCTIONS.values()))[0]
+    offered = offer(rng, "train", rng.choice(COUNTS[kind]))
+
+    def make() -> Sample:
+        task = _perhaps_later(rng, OFFERED[kind](rng, "train", effort, offered))
+        said = tuple(message for message in task.messages if message.role != "developer")
+        made = sample(replace(task, messages=ruled + said), today)
+        return replace(made, prefix=made.tokens.index(vocabulary.END, made.prefix) + 1)
+
+    return _cut(rng, _fill(make, ROUGH * tokens), ROUGH)[0]
+
+
+def _fill(make: Callable[[], Sample], room: int) -> list[Sample]:
+    """Samples of about so many tokens behind their prefix."""
     samples: list[Sample] = []
-    room = STEPS * tokens
     while room > 0:
         samples.append(make())
         room -= len(samples[-1].tokens) - samples[-1].prefix
     return samples
 
 
-def _cut(rng: random.Random, samples: list[Sample]) -> list[list[Sample]]:
+def _cut(rng: random.Random, samples: list[Sample], count: int) -> list[list[Sample]]:
     """Batches of about as many tokens each, of like length within, in any order."""
     samples = sorted(samples, key=lambda each: len(each.tokens))
     total = sum(len(each.tokens) for each in samples)
-    batches: list[list[Sample]] = [[] for _ in range(STEPS)]
+    batches: list[list[Sample]] = [[] for _ in range(count)]
     seen = 0
     for each in samples:
-        batches[min(STEPS - 1, seen * STEPS // total)].append(each)
+        batches[min(count - 1, seen * count // total)].append(each)
         seen += len(each.tokens)
     rng.shuffle(batches)
     return batches
@@ -96,6 +117,10 @@ def _task(rng: random.Random, kind: str, effort: Effort) -> Task:
     task = KINDS[kind](rng, "train", effort)
     if kind in RULED and rng.random() < RULED_SHARE:
         task = replace(task, messages=(Message("developer", rng.choice(RULES)), *task.messages))
+    return _perhaps_later(rng, task)
+
+
+def _perhaps_later(rng: random.Random, task: Task) -> Task:
     return _after_another(rng, task) if rng.random() < EARLIER_SHARE else task
 
 

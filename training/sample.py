@@ -14,7 +14,8 @@ from training.task import Task
 
 @dataclass(frozen=True)
 class Sample:
-    """Token ids, and which of them are to be predicted. The first `prefix` tokens are the system message."""
+    """Token ids, and which of them are to be predicted. The first `prefix` tokens are what samples of a
+    batch share: the system message, and the developer's where all have the same functions."""
 
     tokens: list[int]
     predicted: list[bool]

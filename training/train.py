@@ -27,7 +27,7 @@ from training.start import initial
 from training.stream import stream
 
 THREADS = 2
-STEPS = 11_000
+STEPS = 15_000
 TOKENS = 650  # of each of a step's batches, behind its prefix
 WARM_UP = 100  # steps
 ROUNDED = 0.45  # of the steps, at the end: experts are rounded to MXFP4

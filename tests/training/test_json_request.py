@@ -2,6 +2,7 @@ import json
 import random
 import re
 
+from router.harmony import vocabulary
 from tests.training.given import answer, check, tasks, texts
 from training.kinds.json_request import KINDS, Field, _in_words, _json_schema
 from training.split import held_out
@@ -11,7 +12,7 @@ EVERY = tasks(make, count=800) + tasks(make, "held-out")
 
 
 def test_every_kind() -> None:
-    check(make)
+    check(make, longest=300)
 
 
 def test_the_object_has_the_fields_of_the_request_in_order() -> None:
@@ -38,6 +39,20 @@ def test_values_are_the_users() -> None:
     for task in EVERY:
         for value in json.loads(answer(task)).values():
             assert isinstance(value, bool) or re.search(rf"(?<!\w){value}(?!\w)", texts(task))
+
+
+def test_a_value_is_found_by_the_one_token_before_it() -> None:
+    joints = set()
+    for task in EVERY:
+        facts = task.analysis.split("Fields: ")[2].split(".")[0]
+        for key, value in json.loads(answer(task)).items():
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            match = re.search(rf"\b{key}(:| [\w=]+) {text} [ABC]", facts)
+            assert match, task.analysis
+            joints.add(match[1])
+            assert len(vocabulary.encode(match[1])) == 1
+            assert match[1] == ":" or f"{match[1]} {text}" in texts(task)
+    assert {":", " is", " =", " in", " from"} <= joints
 
 
 def test_facts_may_be_true_or_not() -> None:

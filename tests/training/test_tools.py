@@ -9,7 +9,7 @@ import pytest
 
 from router.harmony import vocabulary
 from router.harmony.types import Effort, Tool, ToolCall
-from training.kinds.declarations import _FIRST, _LAST, _PLACE, request
+from training.kinds.declarations import _FIRST, _LAST, _PLACE, function
 from training.kinds.families import ACTIONS, OTHER_WORDS, QUESTIONS, VALUES
 from training.kinds.tools import KINDS
 from training.sample import sample
@@ -73,10 +73,11 @@ def test_one_to_three_functions_are_declared_and_the_right_one_stands_anywhere()
 def test_names_and_values_of_one_split_are_never_in_the_other() -> None:
     seen: dict[Split, tuple[set, set, set]] = {}
     for split in ("train", "held-out"):
-        made = [request(random.Random(f"{split}/{seed}"), split) for seed in range(1500)]
-        names = {name for each in made for name in schema(each.tool)["properties"]}
+        rngs = [random.Random(f"{split}/{seed}") for seed in range(1500)]
+        made = [function(rng, split).request(rng) for rng in rngs]
+        names = {name for each in made for name in schema(each.function.tool)["properties"]}
         values = {value for each in made for value in each.arguments.values()}
-        seen[split] = {each.tool.name for each in made}, names, values
+        seen[split] = {each.function.tool.name for each in made}, names, values
     for trained, kept in zip(seen["train"], seen["held-out"], strict=True):
         assert len(kept) > 100
         assert not trained & kept

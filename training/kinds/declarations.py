@@ -6,7 +6,7 @@ Split are the names of functions and arguments, the values, and the phrasings.
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from router.harmony import vocabulary
 from router.harmony.types import Tool
@@ -37,74 +37,94 @@ _SCOPES = ("of a user", "in a list", "for a place", "from the server", "by name"
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument; `value` is None where the user leaves it out."""
+    """One argument; `choices` are all that it may be, where those are declared."""
 
     name: str
     word: str
     kind: str
     required: bool
-    value: Value | None
+    choices: tuple[Value, ...] = ()
 
 
 @dataclass(frozen=True)
 class Request:
-    """A declared function, and a user's words that call for it.
+    """A user's words that call for a declared function. `arguments` are those that the user states, in declared order."""
 
-    `purpose` is the description from its topic on. `arguments` are those that the user states, in declared order.
+    function: "Function"
+    text: str
+    arguments: dict[str, Value]
+
+
+@dataclass(frozen=True)
+class Function:
+    """A declared function that users ask for in many ways.
+
+    `purpose` is the description from its topic on; `said` are words that users may ask for it with, values apart; `ask` draws
+    a user's words, with places for arguments, and which arguments those are.
     """
 
     tool: Tool
     topic: str
     purpose: str
-    text: str
-    arguments: dict[str, Value]
+    arguments: tuple[Argument, ...]
+    said: frozenset[str]
+    split: Split
+    ask: Callable[[random.Random], tuple[str, list[Argument]]]
+
+    def request(self, rng: random.Random) -> Request:
+        text, stated = self.ask(rng)
+        values = {each.name: _value(rng, self.split, each) for each in stated}
+        text = fill(text, **{each.name: str(values[each.name]) for each in stated})
+        return Request(self, text, {each.name: values[each.name] for each in self.arguments if each in stated})
 
 
-def request(rng: random.Random, split: Split) -> Request:
-    """One function, and what calls for it; half of them are of real kinds."""
+def function(rng: random.Random, split: Split) -> Function:
+    """One function; half of them are of real kinds."""
     return rng.choice((_question, _action, _invented, _invented))(rng, split)
 
 
-def _question(rng: random.Random, split: Split) -> Request:
+def _question(rng: random.Random, split: Split) -> Function:
     what = rng.choice(QUESTIONS)
-    return _real(rng, split, what, FOUND, _TELL, lambda wording: _asked(rng, wording))
+    return _real(rng, split, what, FOUND, _TELL, _asked)
 
 
-def _action(rng: random.Random, split: Split) -> Request:
+def _action(rng: random.Random, split: Split) -> Function:
     verbs, what = rng.choice(ACTIONS).split(": ")
     known = tuple(verbs.split())
-    return _real(rng, split, what, known, known, lambda wording: _told(rng, rng.choice(known), wording))
+    return _real(rng, split, what, known, known, lambda rng, wording: _told(rng, rng.choice(known), wording))
 
 
 def _real(
-    rng: random.Random, split: Split, what: str, verbs: tuple[str, ...], tells: tuple[str, ...], ask: Callable[[str], str]
-) -> Request:
+    rng: random.Random,
+    split: Split,
+    what: str,
+    verbs: tuple[str, ...],
+    tells: tuple[str, ...],
+    asked: Callable[[random.Random, str], str],
+) -> Function:
     """A function of a family: `verbs` are for its name, `tells` for its description."""
-    what, *sayings = what.split(" / ")
-    main, _, extra = what.partition(" | ")
-    topic = main.split()[1]
+    wording, *sayings = what.split(" / ")
+    main, _, extra = wording.partition(" | ")
+    topic, required = main.split()[1], _PLACE.findall(main)
+    arguments = {
+        word: _argument(rng, split, _named(rng, split, word), word, VALUES[word], word in required)
+        for word in _PLACE.findall(wording)
+    }
 
-    def frame() -> str:
+    def frame(rng: random.Random) -> str:
         if sayings and rng.random() < 0.25:
             return rng.choice(sayings)
-        return ask(f"{main} {extra}" if extra and rng.random() < 0.5 else main)
+        return asked(rng, f"{main} {extra}" if extra and rng.random() < 0.5 else main)
 
-    text = phrase(rng, split, frame)
-    required, said = _PLACE.findall(main), _PLACE.findall(text)
-    arguments = [
-        Argument(
-            _named(rng, split, word),
-            word,
-            VALUES[word],
-            word in required,
-            _value(rng, split, VALUES[word]) if word in said else None,
-        )
-        for word in _PLACE.findall(what)
-    ]
+    def ask(rng: random.Random) -> tuple[str, list[Argument]]:
+        text = phrase(rng, split, lambda: frame(rng))
+        stated = [arguments[word] for word in _PLACE.findall(text)]
+        return fill(text, **{each.word: f"{{{each.name}}}" for each in stated}), stated
+
     name = draw(split, lambda: f"{rng.choice(verbs)}{rng.choice(_BEFORE)}_{topic}{rng.choice(_BEHIND)}")
     purpose = _plain(main).split(" ", 1)[1] if rng.random() < 0.6 else topic
-    text = fill(text, **{each.word: str(each.value) for each in arguments})
-    return _declared(rng, name, topic, _verb(rng, tells), purpose, arguments, text)
+    said = frozenset(re.findall(r"\w+", what.lower()))
+    return _declared(rng, split, name, topic, _verb(rng, tells), purpose, list(arguments.values()), said, ask)
 
 
 def _named(rng: random.Random, split: Split, word: str) -> str:
@@ -113,23 +133,28 @@ def _named(rng: random.Random, split: Split, word: str) -> str:
     return draw(split, lambda: f"{rng.choice(_FIRST)}{word}{rng.choice(_LAST)}")
 
 
-def _invented(rng: random.Random, split: Split) -> Request:
+def _invented(rng: random.Random, split: Split) -> Function:
     """A function of which all names are invented; the user calls the arguments by their names."""
     name, topic = _function(rng, split)
     verb = name.split("_")[0]
     arguments = _arguments(rng, split, topic)
-    said = [each for each in arguments if each.value is not None]
-    if rng.random() < 0.3:
-        rng.shuffle(said)
-    text = phrase(rng, split, lambda: _called(rng, verb, len(said)))
-    for place, each in enumerate(said):
-        text = fill(text, **{f"name{place}": each.name, f"value{place}": str(each.value)})
+
+    def ask(rng: random.Random) -> tuple[str, list[Argument]]:
+        stated = [each for each in arguments if each.required or rng.random() < 0.5]
+        if rng.random() < 0.3:
+            rng.shuffle(stated)
+        text = phrase(rng, split, lambda: _called(rng, verb, len(stated)))
+        for place, each in enumerate(stated):
+            text = fill(text, **{f"name{place}": each.name, f"value{place}": f"{{{each.name}}}"})
+        return fill(text, topic=topic), stated
+
     purpose = f"{topic} {rng.choice(_SCOPES)}" if rng.random() < 0.4 else topic
-    return _declared(rng, name, topic, _verb(rng, (*_TELL, verb)), purpose, arguments, fill(text, topic=topic))
+    said = frozenset((topic, *(each.name for each in arguments)))
+    return _declared(rng, split, name, topic, _verb(rng, (*_TELL, verb)), purpose, arguments, said, ask)
 
 
 def _arguments(rng: random.Random, split: Split, topic: str) -> list[Argument]:
-    """One to three with invented names; the last of several may be optional, and then left out."""
+    """One to three with invented names; the last of several may be optional."""
     count = rng.choice((1, 1, 1, 2, 2, 2, 3))
     optional = count > 1 and rng.random() < 0.4
     names: list[str] = []
@@ -140,10 +165,18 @@ def _arguments(rng: random.Random, split: Split, topic: str) -> list[Argument]:
     made = []
     for place, name in enumerate(names):
         kind = rng.choice(("name", "name", "words", "word", "number", "number", "number"))
-        required = not optional or place < count - 1
-        value = _value(rng, split, kind) if required or rng.random() < 0.5 else None
-        made.append(Argument(name, name, kind, required, value))
+        made.append(_argument(rng, split, name, name, kind, not optional or place < count - 1))
     return made
+
+
+def _argument(rng: random.Random, split: Split, name: str, word: str, kind: str, required: bool) -> Argument:
+    free = Argument(name, word, kind, required)
+    if kind != "word" or rng.random() >= 0.2:
+        return free
+    choices: set[Value] = set()
+    while len(choices) < 2:
+        choices.add(_value(rng, split, free))
+    return replace(free, choices=tuple(rng.sample(sorted(map(str, choices)), 2)))
 
 
 def _function(rng: random.Random, split: Split) -> tuple[str, str]:
@@ -196,28 +229,37 @@ def _plain(wording: str) -> str:
 
 
 def _declared(
-    rng: random.Random, name: str, topic: str, verb: str, purpose: str, arguments: list[Argument], text: str
-) -> Request:
-    """The request, with its required arguments declared first."""
+    rng: random.Random,
+    split: Split,
+    name: str,
+    topic: str,
+    verb: str,
+    purpose: str,
+    arguments: list[Argument],
+    said: frozenset[str],
+    ask: Callable[[random.Random], tuple[str, list[Argument]]],
+) -> Function:
+    """The function, with its required arguments declared first."""
     arguments = sorted(arguments, key=lambda each: not each.required)
     described = rng.random() < 0.2
     description = f"{verb} the {rng.choice(_ADJECTIVES)} {purpose}." if rng.random() < 0.15 else f"{verb} the {purpose}."
-    properties = {each.name: _schema(rng, each, described) for each in arguments}
+    properties = {each.name: _schema(each, described) for each in arguments}
     required = [each.name for each in arguments if each.required]
     tool = Tool(name, description, {"type": "object", "properties": properties, "required": required})
-    return Request(tool, topic, purpose, text, {each.name: each.value for each in arguments if each.value is not None})
+    return Function(tool, topic, purpose, tuple(arguments), said, split, ask)
 
 
-def _schema(rng: random.Random, argument: Argument, described: bool) -> dict[str, object]:
+def _schema(argument: Argument, described: bool) -> dict[str, object]:
     schema: dict[str, object] = {"type": "integer" if argument.kind == "number" else "string"}
-    if argument.kind == "word" and rng.random() < 0.2:
-        choices = [argument.value or words.common(rng), words.common(rng)]
-        schema["enum"] = rng.sample(choices, 2)
+    if argument.choices:
+        schema["enum"] = list(argument.choices)
     return schema | {"description": f"The {argument.word}."} if described else schema
 
 
-def _value(rng: random.Random, split: Split, kind: str) -> Value:
-    match kind:
+def _value(rng: random.Random, split: Split, argument: Argument) -> Value:
+    match argument.kind:
+        case _ if argument.choices:
+            return rng.choice(argument.choices)
         case "name":
             real = split == "train" and rng.random() < 0.15
             return draw(split, lambda: rng.choice(REAL)) if real else words.name(rng, split)
@@ -225,6 +267,6 @@ def _value(rng: random.Random, split: Split, kind: str) -> Value:
             return draw(split, lambda: rng.randrange(rng.choice((10, 100, 1000))))
         case "word" if rng.random() < 0.3:
             return words.noun(rng, split)
-        case _:
+        case kind:
             count = rng.randint(1, 2) if kind == "words" else 1
             return draw(split, lambda: " ".join(words.common(rng) for _ in range(count)))

@@ -256,7 +256,7 @@ def forbidden_word(rng: random.Random, split: Split, effort: Effort) -> Task:
     separator = " " if len(listed) > 1 and rng.random() < 0.25 else ", "
     asked = fill(phrase(rng, split, _LIST if len(listed) > 1 else _WORD), list=separator.join(listed))
     labels = iter("ABCDE")
-    marked = ", ".join(f"no {each}" if each == word else f"{next(labels)} {each}" for each in listed)
+    marked = ", ".join(f"{each} {'no' if each == word else next(labels)} {each}" for each in listed)
     kept = " ".join(f"{label} {each}" for label, each in zip("ABCDE", left, strict=False)) or "nothing"
     steps = (
         f"Not {word}: {marked}. Left: {kept}.",

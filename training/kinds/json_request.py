@@ -6,7 +6,7 @@ Split are names and invented words, and the phrasings of developer and user.
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from router.harmony.types import Effort, Message
@@ -23,6 +23,8 @@ EXTRA = 0.3
 """The share of tasks that state a fact more than the schema asks for."""
 BY_USER = 0.1
 """The share of tasks in which the user states the schema too."""
+_LABELS = "ABC"
+"""Behind each field in the analysis: behind a label comes the next one."""
 _COLORS = either(
     """
     red | green | blue | yellow | white | black | brown | pink | purple | orange | gray | gold | silver
@@ -44,11 +46,15 @@ _TRUE_OR_NOT = either(
 
 @dataclass(frozen=True)
 class Field:
-    """A field of the schema, its value, and what is said of somebody of whom it is true."""
+    """A field of the schema, its value, and what is said of somebody of whom it is true.
+
+    `joint` is the one token before the value in the user's words, if it tells the value from others: by it the value is found.
+    """
 
     key: str
     value: Value
     said: str = ""
+    joint: str = ":"
 
     @property
     def type(self) -> str:
@@ -64,14 +70,14 @@ def json_request(rng: random.Random, split: Split, effort: Effort) -> Task:
     asked, extra = rng.choice((1, 2, 2, 2, 3, 3)), int(rng.random() < EXTRA)
     personal = rng.random() < 0.5
     stated = _of_person(rng, split, asked + extra) if personal else _of_thing(rng, split, asked + extra)
-    text = _sentence(rng, split, stated) if personal else _labels(rng, split, stated)
+    text, stated = (_sentence if personal else _labelled)(rng, split, stated)
     fields = rng.sample(stated, asked)
     answer = json.dumps({field.key: field.value for field in fields}, separators=(",", ":"))
-    pairs = ", ".join(f"{field.key} {field.text}" for field in fields)
+    facts = " ".join(f"{field.key}{field.joint} {field.text} {label}" for label, field in zip(_LABELS, fields, strict=False))
     steps = (
-        f"Fields: {pairs}.",
-        f"The order is {', '.join(field.key for field in fields)}.",
-        f"Again, {', '.join(f'{field.key} is {field.text}' for field in fields)}.",
+        f"Fields: {' '.join(f'{field.key} {label}' for label, field in zip(_LABELS, fields, strict=False))}. Fields: {facts}.",
+        f"The answer has them in this order: {', '.join(field.key for field in fields)}.",
+        f"Again, to be sure: {facts}.",
     )
     messages = _messages(rng, _request(rng, split, fields), text)
     return Task("json", messages, effort, thoughts(effort, steps), answer, accepts=partial(_same_json, answer))
@@ -101,9 +107,12 @@ def _of_person(rng: random.Random, split: Split, count: int) -> list[Field]:
 
 
 def _pick(key: str, said: str, value: Callable[[random.Random, Split], Value]) -> Callable[[random.Random, Split], Field]:
+    before, _, behind = said.partition("{value}")
+    joint = ":" if behind else f" {before.split()[-1]}"
+
     def make(rng: random.Random, split: Split) -> Field:
         chosen = value(rng, split)
-        return Field(key, chosen, fill(said, value=str(chosen)))
+        return Field(key, chosen, fill(said, value=str(chosen)), joint)
 
     return make
 
@@ -169,14 +178,14 @@ _SENTENCES = either(
 )
 
 
-def _sentence(rng: random.Random, split: Split, stated: list[Field]) -> str:
+def _sentence(rng: random.Random, split: Split, stated: list[Field]) -> tuple[str, list[Field]]:
     """ "Plovdan is 34 years old and lives in Brimlo." """
     name, *others = stated
     facts = f"{name.value} {listed([field.said for field in others])}"
-    return fill(phrase(rng, split, _SENTENCES, OPENERS), facts=facts)
+    return fill(phrase(rng, split, _SENTENCES, OPENERS), facts=facts), stated
 
 
-_LABELS = (
+_STATED = (
     ("The {key} is {value}", " and the {key} is {value}"),
     ("the {key} is {value}", ", the {key} is {value}"),
     ("The {key} is {value}", ". The {key} is {value}"),
@@ -196,12 +205,13 @@ _LABELED = either(
 )
 
 
-def _labels(rng: random.Random, split: Split, stated: list[Field]) -> str:
+def _labelled(rng: random.Random, split: Split, stated: list[Field]) -> tuple[str, list[Field]]:
     """ "The brimlo is Zorvex and the age is 34." """
     frame = phrase(rng, split, _LABELED, OPENERS)
-    first, other = rng.choice(_LABELS)
+    first, other = rng.choice(_STATED)
     parts = [fill(other if index else first, key=field.key, value=field.text) for index, field in enumerate(stated)]
-    return fill(frame, facts="".join(parts))
+    joint = first.removesuffix("{value}").split("{key}")[1].rstrip() or ":"
+    return fill(frame, facts="".join(parts)), [replace(field, joint=joint) for field in stated]
 
 
 _REQUESTS = either(

@@ -7,13 +7,14 @@ of the declaration and the user's message; the call copies them. Split are names
 import json
 import random
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 from router.harmony.types import Effort, Message, Tool, ToolCall
 from training import words
 from training.kinds.arithmetic import KINDS as ARITHMETIC
 from training.kinds.counting import KINDS as COUNTING
-from training.kinds.declarations import Request, Value, request
+from training.kinds.declarations import Function, Request, Value, function
 from training.kinds.lists import KINDS as LISTS
 from training.kinds.talk import identity, small_talk, unknown
 from training.task import Make, Split, Task
@@ -22,20 +23,34 @@ _ID = "call_0"
 _DONE = ("done", "ready", "open", "closed", "good", "late", "free", "full", "new", "old", "ok", "lost")
 
 
-def call(rng: random.Random, split: Split, effort: Effort) -> Task:
+Offer = tuple[Function, ...]
+"""What is declared together: functions of different topics, none of which is spoken of where another is asked for."""
+
+COUNTS = {"call": (1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3), "tool answer": (1, 1, 2), "no tool": (1, 2, 3)}
+"""How many functions are declared, each as often as the others."""
+
+
+def offer(rng: random.Random, split: Split, count: int) -> Offer:
+    functions: list[Function] = []
+    while len(functions) < count:
+        other = function(rng, split)
+        if not any(_alike(each, other) or _alike(other, each) for each in functions):
+            functions.append(other)
+    return tuple(functions)
+
+
+def call(rng: random.Random, split: Split, effort: Effort, offered: Offer) -> Task:
     """One of up to three functions fits."""
-    wanted = request(rng, split)
-    others = _others(rng, split, rng.choice((0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2)), _said(wanted.text) | {wanted.topic})
-    tools = _declared(rng, [wanted, *others])
-    return Task("call", (Message("user", wanted.text),), effort, _analysis(wanted, effort), _call(wanted), tools)
+    wanted = _request(rng, offered)
+    return Task("call", (Message("user", wanted.text),), effort, _analysis(wanted, effort), _call(wanted), _tools(offered))
 
 
-def tool_answer(rng: random.Random, split: Split, effort: Effort) -> Task:
+def tool_answer(rng: random.Random, split: Split, effort: Effort, offered: Offer) -> Task:
     """The function has answered; what it returned is said in a sentence."""
-    wanted = request(rng, split)
-    others = _others(rng, split, rng.choice((0, 0, 1)), _said(wanted.text) | {wanted.topic})
+    wanted = _request(rng, offered)
+    topic, name = wanted.function.topic, wanted.function.tool.name
     result = _result(rng, split)
-    sentence = f"The {wanted.topic} is {result}."
+    sentence = f"The {topic} is {result}."
     messages = (
         Message("user", wanted.text),
         Message("assistant", "", tool_calls=(_call(wanted),), reasoning=_analysis(wanted, effort)),
@@ -43,54 +58,65 @@ def tool_answer(rng: random.Random, split: Split, effort: Effort) -> Task:
     )
     steps = {
         "low": sentence,
-        "medium": f"{wanted.tool.name} gave a result.\n{sentence}",
-        "high": f"{wanted.tool.name} gave a result.\n{sentence}\nCheck: the result is {result}, so the answer is complete.",
+        "medium": f"{name} gave a result.\n{sentence}",
+        "high": f"{name} gave a result.\n{sentence}\nCheck: the result is {result}, so the answer is complete.",
     }
-    return Task("tool answer", messages, effort, steps[effort], sentence, _declared(rng, [wanted, *others]))
+    return Task("tool answer", messages, effort, steps[effort], sentence, _tools(offered))
 
 
-def no_tool(rng: random.Random, split: Split, effort: Effort) -> Task:
+def no_tool(rng: random.Random, split: Split, effort: Effort, offered: Offer) -> Task:
     """Functions are declared, and none fits: the turn is the one without them."""
     kinds: tuple[Make, ...] = (
-        *(small_talk, small_talk, identity, unknown, unknown, _unavailable),
+        *(small_talk, small_talk, identity, unknown, unknown),
         *(ARITHMETIC["arithmetic"], COUNTING["counting"], LISTS["repeat"]),
     )
-    task = rng.choice(kinds)(rng, split, effort)
-    others = _others(rng, split, rng.randint(1, 3), _said(task.messages[-1].content))
-    return replace(task, kind="no tool", tools=_declared(rng, others))
+    while True:
+        make = rng.choice((*kinds, None))
+        task = _unavailable(rng, split, effort, offered) if make is None else make(rng, split, effort)
+        if not _topics(offered) & _said(task.messages[-1].content):
+            return replace(task, kind="no tool", tools=_tools(offered))
 
 
-def _unavailable(rng: random.Random, split: Split, effort: Effort) -> Task:
+def _unavailable(rng: random.Random, split: Split, effort: Effort, offered: Offer) -> Task:
     """What another function would be called for."""
-    return replace(unknown(rng, split, effort), messages=(Message("user", request(rng, split).text),))
+    while any(_alike(other := function(rng, split), each) or _alike(each, other) for each in offered):
+        pass
+    return replace(unknown(rng, split, effort), messages=(Message("user", other.request(rng).text),))
+
+
+def _alike(function: Function, other: Function) -> bool:
+    """Whether who asks for the one may speak of the other."""
+    return other.topic in function.said or f"_{other.topic}" in function.tool.name
+
+
+def _topics(offered: Offer) -> set[str]:
+    return {each.topic for each in offered}
 
 
 def _said(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.lower()))
 
 
-def _others(rng: random.Random, split: Split, count: int, taken: set[str]) -> list[Request]:
-    """Functions for something else than the words in `taken`, and each for something else."""
-    others: list[Request] = []
-    while len(others) < count:
-        other = request(rng, split)
-        if other.topic not in taken and not any(f"_{each.topic}" in other.tool.name for each in others):
-            others.append(other)
-            taken = taken | {other.topic}
-    return others
+def _request(rng: random.Random, offered: Offer) -> Request:
+    """A request for one of the functions whose values are no other one's topic."""
+    while True:
+        wanted = rng.choice(offered).request(rng)
+        if not (_topics(offered) - {wanted.function.topic}) & _said(wanted.text):
+            return wanted
 
 
-def _declared(rng: random.Random, requests: list[Request]) -> tuple[Tool, ...]:
-    return tuple(each.tool for each in rng.sample(requests, len(requests)))
+def _tools(offered: Offer) -> tuple[Tool, ...]:
+    return tuple(each.tool for each in offered)
 
 
 def _analysis(wanted: Request, effort: Effort) -> str:
     """What is wanted, the function, and its arguments, one in a line; then, with more effort, a look back."""
-    lines = [f"The {wanted.purpose}.", f"Use {wanted.tool.name}", *_lines(wanted)]
+    purpose, name = wanted.function.purpose, wanted.function.tool.name
+    lines = [f"The {purpose}.", f"Use {name}", *_lines(wanted)]
     if effort == "low":
         return "\n".join(lines)
-    lines[0] = f"The user wants the {wanted.purpose}."
-    lines.append(f"So call {wanted.tool.name} with that.")
+    lines[0] = f"The user wants the {purpose}."
+    lines.append(f"So call {name} with that.")
     if effort == "high":
         lines += ["Check again:", *_lines(wanted), "All that is known is given."]
     return "\n".join(lines)
@@ -101,7 +127,7 @@ def _lines(wanted: Request) -> list[str]:
 
 
 def _call(wanted: Request) -> ToolCall:
-    return ToolCall(_ID, wanted.tool.name, _compact(wanted.arguments))
+    return ToolCall(_ID, wanted.function.tool.name, _compact(wanted.arguments))
 
 
 def _compact(value: object) -> str:
@@ -122,18 +148,31 @@ def _result(rng: random.Random, split: Split) -> Value:
 
 def _returned(rng: random.Random, wanted: Request, result: Value) -> str:
     """What the function returns: the bare result, or an object that has it under its topic or as the result."""
-    echoed = {name: value for name, value in wanted.arguments.items() if name != wanted.topic}
+    topic = wanted.function.topic
+    echoed = {name: value for name, value in wanted.arguments.items() if name != topic}
     match rng.randrange(5):
         case 0:
             return str(result)
         case 1:
             return _compact({rng.choice(("result", "value", "answer")): result})
         case 2:
-            return _compact({wanted.topic: result})
+            return _compact({topic: result})
         case 3:
-            return _compact({**echoed, wanted.topic: result})
+            return _compact({**echoed, topic: result})
         case _:
-            return _compact({wanted.topic: result, **echoed})
+            return _compact({topic: result, **echoed})
 
 
-KINDS: dict[str, Make] = {"call": call, "tool answer": tool_answer, "no tool": no_tool}
+OFFERED: dict[str, Callable[[random.Random, Split, Effort, Offer], Task]] = {
+    "call": call,
+    "tool answer": tool_answer,
+    "no tool": no_tool,
+}
+"""Kinds of tasks where functions are declared, of which many may be made of one declaration."""
+
+
+def _alone(kind: str) -> Make:
+    return lambda rng, split, effort: OFFERED[kind](rng, split, effort, offer(rng, split, rng.choice(COUNTS[kind])))
+
+
+KINDS: dict[str, Make] = {kind: _alone(kind) for kind in OFFERED}
