@@ -68,7 +68,7 @@ def device(name: str) -> Device:
     """Raises UserError where it is not known."""
     known = {each.lower(): found for each, found in DEVICES.items()}
     if name.lower() not in known:
-        raise UserError(f"no device {name} is known: use one of {', '.join(DEVICES)}, or give --costs")
+        raise UserError(f"no device {name} is known: use one of {', '.join(DEVICES)}, and --costs for the times of another")
     return known[name.lower()]
 
 

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from workers.engine.errors import Refusal
 from workers.engine.grammar import Grammar
@@ -15,6 +16,12 @@ from workers.runner.spec import RunnerSpec
 from workers.simulated.build import build
 
 
+class Held(Protocol):
+    """What a request's output is held to, as `workers.grammar.compile` makes it: begun anew by each request."""
+
+    def start(self) -> Grammar: ...
+
+
 @dataclass(frozen=True)
 class Arrival:
     """A request, and when it comes. Times are in seconds of the virtual clock, which begins at 0."""
@@ -22,7 +29,7 @@ class Arrival:
     at_s: float
     prompt: Sequence[int]
     sampling: Sampling = field(default_factory=Sampling)
-    grammar: Grammar | None = None
+    grammar: Held | None = None
     priority: int = 0
     deadline_s: float | None = None
     salt: bytes = b""
@@ -86,7 +93,7 @@ class _Simulation:
                 priority=arrival.priority,
                 deadline_s=arrival.deadline_s,
                 salt=arrival.salt,
-                grammar=arrival.grammar,
+                grammar=None if arrival.grammar is None else arrival.grammar.start(),
             )
         except Refusal as refusal:
             self.take(Output((0, number), 0, end=refusal))

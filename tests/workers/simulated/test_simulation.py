@@ -4,7 +4,10 @@ import random
 
 import pytest
 
+from ossia.common.vocabulary import SIZE, decode
+from ossia.v1 import engine_pb2
 from tests.workers.simulated.harness import asked
+from workers import grammar
 from workers.engine.errors import Refusal
 from workers.engine.request import Finish
 from workers.engine.sampling import Sampling
@@ -73,3 +76,11 @@ def test_a_load_comes_out_the_same_every_time() -> None:
     assert all(
         served.first_token_s is not None and served.arrived_s < served.first_token_s <= served.ended_s for served in first
     )
+
+
+def test_arrivals_are_used_again_with_what_they_are_held_to() -> None:
+    held = grammar.compile(engine_pb2.Grammar(regex="[ab]{3}"), SIZE)
+    one = Arrival(0.0, [1000] * 8, grammar=held)
+    texts = [decode(served.tokens[:-1]) for _ in range(2) for served in simulate([one, one], spec(step_costs=COSTS))]
+    assert [len(text) for text in texts] == [3, 3, 3, 3]
+    assert set("".join(texts)) <= {"a", "b"}

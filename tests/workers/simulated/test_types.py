@@ -1,6 +1,7 @@
 """Arguments fit the schemas of functions as prompts print them."""
 
 import json
+import time
 from typing import Any
 
 import jsonschema
@@ -9,7 +10,7 @@ import pytest
 from ossia.common.vocabulary import decode
 from router.harmony.types import Tool
 from tests.workers.simulated.harness import asked
-from workers.simulated.types import functions
+from workers.simulated.types import LEVELS, functions
 
 STRING, NUMBER = {"type": "string"}, {"type": "number"}
 INNER = {"type": "object", "properties": {"b": STRING}, "required": ["b"]}
@@ -68,3 +69,42 @@ def test_what_cannot_be_read_is_an_empty_object() -> None:
     for text in ("{", "{\na: string", "{\na: {\n}", "what?", "string"):
         (function,) = functions(f"type f = (_: {text}) => any;")
         assert function.arguments("word") == "{}"
+
+
+@pytest.mark.parametrize("count", [1, 13, 30, 1500])
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        ("a: {\n", ""),
+        ("a: {\n", "}\n"),
+        ("a: {\n", "} x\n"),
+        ("{ a: ", ""),
+        ("a: {\n", "}, },\n"),
+        ("", "[]"),
+        ("a: {\n" * 20 + "} x\n", ""),
+        ("a: {\n" * 20 + "} x\n" * 19, " "),
+        ("\n", ""),
+        ("a:\n", "a: string\n"),
+        ('"a" | ', ""),
+    ],
+)
+def test_whatever_a_prompt_declares_is_read_in_time(opening: str, closing: str, count: int) -> None:
+    begun = time.process_time()
+    for name in ("", "a: string"):
+        text = "{\n" + opening * count + name + closing * count
+        for function in functions(f"type f = (_: {text}) => any;"):
+            assert isinstance(json.loads(function.arguments("word")), dict)
+    assert time.process_time() - begun < 2
+
+
+def test_declarations_without_end_are_looked_through_once() -> None:
+    begun = time.process_time()
+    assert functions("type f = (_: {\n" * 20_000) == ()
+    assert time.process_time() - begun < 1
+
+
+def test_so_deep_and_no_deeper() -> None:
+    for levels, read in ((LEVELS, True), (LEVELS + 1, False)):
+        inner = "a: {\n" * (levels - 1) + "a: string,\n" + "},\n" * (levels - 1)
+        (function,) = functions(f"type f = (_: {{\n{inner}}}) => any;")
+        assert (function.arguments("word") != "{}") == read
