@@ -7,6 +7,7 @@ from workers.engine.cache import KvCache
 from workers.engine.chunk import Chunk, prefill
 from workers.engine.drafts import draft
 from workers.engine.errors import Cause, Refusal
+from workers.engine.guarded import Guarded
 from workers.engine.limits import Limits
 from workers.engine.outcome import Outcome, ending, outcomes, usage
 from workers.engine.plan import Sampled
@@ -72,6 +73,8 @@ class Scheduler:
             refusal = Refusal(Cause.EXHAUSTED, message, reason="QUEUE_FULL", retry_after_s=1.0)
             self._ended.append(ending(request, refusal))
         else:
+            if request.grammar is not None:
+                request.grammar = Guarded(request.grammar, self.limits.vocab_size)
             self._requests[request.key] = request
             self._queue(request)
 

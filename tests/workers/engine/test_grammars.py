@@ -33,6 +33,62 @@ class Anything(FakeGrammar):
         return self.allowed
 
 
+class Panic(BaseException):
+    """What native code raises is no Exception."""
+
+
+class Failing(FakeGrammar):
+    """Fails in one of its methods, at its call of that number, and makes sure that nobody uses it any more."""
+
+    def __init__(self, method: str, call: int) -> None:
+        super().__init__(0)
+        self._fails, self._left = method, call
+        self._failed = False
+
+    def _mask(self) -> Mask | None:
+        length = len(self.accepted)
+        return mask_of([20]) if length % 5 == 4 else None  # so that drafts are forced now and then
+
+    def mask(self) -> Mask | None:
+        self._check("mask")
+        return super().mask()
+
+    def accept(self, token: int) -> None:
+        self._check("accept")
+        super().accept(token)
+
+    def rollback(self, count: int) -> None:
+        self._check("rollback")
+        super().rollback(count)
+
+    def forced(self, limit: int) -> list[int]:
+        self._check("forced")
+        return super().forced(limit)
+
+    def _check(self, method: str) -> None:
+        assert not self._failed, "a state that is of no use is used"
+        self._left -= method == self._fails
+        if self._left < 0:
+            self._failed = True
+            raise Panic("it gives up")
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("method", ["mask", "accept", "rollback", "forced"])
+def test_a_grammar_that_fails_ends_its_own_request(method: str, call: int, caplog: pytest.LogCaptureFixture) -> None:
+    sampling = Sampling(temperature=0.0, max_tokens=40, ignore_eos=True, logit_bias=tuple((token, 50.0) for token in (20, 21)))
+    harness = Harness(memory=1)
+    harness.submit(0, [9], sampling, grammar=Failing(method, call))
+    harness.submit(1, [10], sampling)
+    harness.run()
+    whole = alone([9], sampling, (), Failing("none", 0), memory=1)
+    assert harness.tokens(1) == alone([10], sampling, (), memory=1)
+    assert harness.end(0) is Finish.GRAMMAR
+    assert 0 < len(harness.tokens(0)) < 40
+    assert harness.tokens(0) == whole[: len(harness.tokens(0))]
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
 @pytest.mark.parametrize("look_up", [0, 4])
 @pytest.mark.parametrize("seed", range(8))
 def test_the_output_is_what_the_grammar_and_the_model_say(seed: int, look_up: int) -> None:
