@@ -35,6 +35,6 @@ class ProcessId:
 
 
 def kill(identities: Iterable[ProcessId]) -> None:
-    """SIGKILL to each that is still itself and to all under it; returns when they are gone."""
+    """SIGKILL to each that is still itself and then to all under it, lest it act on their end; returns when they are gone."""
     roots = [process for process in (identity.find() for identity in identities) if process]
-    processes.kill({process for root in roots for process in (root, *processes.below(root))})
+    processes.kill(dict.fromkeys(process for root in roots for process in (root, *processes.below(root))))

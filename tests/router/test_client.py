@@ -44,7 +44,11 @@ class Connected:
         self.client = EngineClient(
             self.engine.address, self.engine.cluster_token, on_trouble=self.trouble.append, **self.options
         )
-        await self.client.start()
+        try:
+            await self.client.start()
+        except EngineError:
+            await self.engine.kill()  # its server must end with the loop that it runs on
+            raise
         return self.client
 
     async def __aexit__(self, *_: object) -> None:
@@ -227,7 +231,7 @@ async def test_what_arrived_is_delivered_before_the_break() -> None:
 
 async def test_stall_is_noticed_though_the_port_answers() -> None:
     engine = FakeEngine()
-    connected = Connected(engine, stall_floor_s=0.2)
+    connected = Connected(engine, stall_floor_s=1)
     async with connected as client:
         deltas = client.generate(submit(100_000))
         await anext(deltas)
