@@ -5,6 +5,6 @@ schema, regular expression, choice or context-free grammar, by llguidance.
 """
 
 from workers.grammar.compiler import Compiled, compile
-from workers.grammar.masks import load
+from workers.grammar.content import load
 
 __all__ = ["Compiled", "compile", "load"]

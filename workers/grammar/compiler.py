@@ -4,6 +4,7 @@ import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -18,6 +19,9 @@ from workers.grammar.headers import Call
 from workers.grammar.turn import Language, Turn
 
 MAX_FUNCTIONS = 256
+MAX_BYTES = 1 << 20  # of a message
+KEPT_CONTENTS = 64  # each takes 1 MB as a rule, and 32 MB at most (`content._LIMITS`): 2 GB at worst
+KEPT_GRAMMARS = 256
 
 _RECIPIENT = re.compile(r"(?!(?:assistant|user|system|developer|tool|all)\Z)[A-Za-z0-9_.:/-]{1,266}", re.ASCII)
 
@@ -34,6 +38,34 @@ class Compiled:
         return Turn(self.language)
 
 
+class Recent:
+    """The grammars that were asked for last, as many as are worth their memory; the very last whatever it takes. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._grammars: dict[bytes, Compiled] = {}
+
+    def get(self, key: bytes) -> Compiled | None:
+        with self._lock:
+            compiled = self._grammars.pop(key, None)
+            if compiled is not None:
+                self._grammars[key] = compiled
+            return compiled
+
+    def put(self, key: bytes, compiled: Compiled) -> None:
+        with self._lock:
+            self._grammars[key] = compiled
+            contents = sum(len(each.contents) for each in self._grammars.values())
+            while len(self._grammars) > 1 and (len(self._grammars) > KEPT_GRAMMARS or contents > KEPT_CONTENTS):
+                oldest = self._grammars.pop(next(iter(self._grammars)))
+                contents -= len(oldest.contents)
+
+
+@functools.cache
+def _recent() -> Recent:
+    return Recent()
+
+
 def compile(message: engine_pb2.Grammar, vocab_size: int) -> Compiled:
     """What the message describes; the last ones are kept. Takes milliseconds, and up to seconds for large schemas, most of them
     without the interpreter's lock: not for a thread that others wait for.
@@ -44,19 +76,18 @@ def compile(message: engine_pb2.Grammar, vocab_size: int) -> Compiled:
         raise invalid(
             f"a model with {vocab_size} token ids has no grammars: o200k_harmony has {SIZE}", "NO_GRAMMARS", "grammar"
         )
+    _check(message)
     key = message.SerializeToString(deterministic=True)
-    compiled = _compiled(key)
-    if any(content.spoiled for content in compiled.contents):
-        _compiled.cache_clear()
-        contents.forget()
-        compiled = _compiled(key)
+    compiled = _recent().get(key)
+    if compiled is None:
+        compiled = _compiled(message)
+        _recent().put(key, compiled)
+    for content in compiled.contents:
+        content.renew()
     return compiled
 
 
-@functools.lru_cache(128)
-def _compiled(serialized: bytes) -> Compiled:
-    message = engine_pb2.Grammar.FromString(serialized)
-    _check(message)
+def _compiled(message: engine_pb2.Grammar) -> Compiled:
     held = _content(message)
     calls = _calls(message.functions)
     language = _turn(message, held, calls) if message.harmony else Language(headers.answered(held))
@@ -64,6 +95,8 @@ def _compiled(serialized: bytes) -> Compiled:
 
 
 def _check(message: engine_pb2.Grammar) -> None:
+    if (size := message.ByteSize()) > MAX_BYTES:
+        raise invalid(f"{size} bytes are more than the {MAX_BYTES} that all of it may have", "GRAMMAR_TOO_LARGE", "grammar")
     if len(UnknownFieldSet(message)):
         raise invalid("it asks for a kind of grammar that this engine does not know", "UNKNOWN_GRAMMAR", "grammar")
     if message.tool_choice not in engine_pb2.ToolChoice.values():

@@ -8,7 +8,9 @@ import functools
 import json
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from weakref import WeakValueDictionary
 
 import llguidance
 import numpy as np
@@ -27,71 +29,104 @@ MAX_BYTES = 1 << 18
 _STACK = 1 << 29
 """Bytes of stack to compile with. The library recurses along references, and a stack that is used up ends the process: this one
 is not, by whatever `MAX_BYTES` can say. Only what is used is taken from the system."""
-_LIMITS = LLParserLimits(max_lexer_states=1 << 16, step_lexer_fuel=600_000, verbose_errors=False)
-"""The library's own, but for the states of a lexer, 1 or 2 kB each, of which its default allows half a gigabyte, and for the
+_THREADS = 4  # that compile at a time
+_LIMITS = LLParserLimits(max_lexer_states=1 << 14, step_lexer_fuel=600_000, verbose_errors=False)
+"""The library's own, but for the states of a lexer, up to 2 kB each, of which its default allows half a gigabyte, and for the
 fuel of one step, about 40 ms, three times the default: multiples within wide bounds need it, once."""
+_RENEWALS = 4
+"""How often a text goes on where the library has given up: to use up its limits takes half a second each time."""
 _MESSAGE = 300
 """Characters of the library's messages that are passed on."""
 _ECHO = re.compile(r"^ *(?:\d+ \| .*|\^|<non-verbose/>)$", re.MULTILINE)
 """What the library repeats of the grammar in its messages."""
-_SPECIAL = re.compile(r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])+/|//[^\n]*|#[^\n]*|(<[^<>\s]+>)')
-"""Strings, expressions and comments of a Lark grammar, or else (group 1) what names special tokens."""
+_FORBIDDEN = re.compile(r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\])+/|//[^\n]*|#[^\n]*|(<[^<>\s]+>|%json)')
+"""Strings, expressions and comments of a Lark grammar, where the library sees them, or else (group 1) what may not be in it."""
 
 
 class Content:
     """A compiled language. One is shared by all requests that ask for it, in any threads.
 
-    So is what the library has found out about it, its limits of time and memory included: where it has given up once, it always
-    does. `spoiled` says that it has, and that the language is to be compiled anew for those who come later.
+    So is what the library has found out about it, up to its limit of memory: where that is reached for one text it is for all,
+    and for those that begin later. They go on with the language compiled anew.
     """
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    def __init__(self, grammar: str, matcher: LLMatcher) -> None:
+        self._grammar = grammar
         self._matcher = matcher
-        self.spoiled = False
+        self._spoiled = False
+        self._lock = threading.Lock()
+
+    @property
+    def matcher(self) -> LLMatcher:
+        """At the beginning of a text: to be copied."""
+        return self._matcher
 
     def begin(self) -> "Body":
-        return Body(self, self._matcher.deep_copy())
+        return Body(self)
+
+    def spoil(self, matcher: LLMatcher) -> None:
+        """The library has given up on this matcher, or on a copy of it."""
+        self._spoiled = self._spoiled or matcher is self._matcher
+
+    def renew(self) -> None:
+        """Compiles it anew where the library has given up on it."""
+        with self._lock:
+            if self._spoiled:
+                self._matcher = _matcher(self._grammar)
+                self._spoiled = False
 
 
 class Body:
     """A text of the language, token by token. Used from one thread.
 
-    Where the library gives up on it, which it tells of a mask or of a token, nothing may come next, even after a rollback.
+    Where the library gives up on it, which it tells of a mask or of a token, it goes on with the content compiled anew, up to
+    `renewals` times. Then nothing may come next.
     """
 
-    def __init__(self, content: Content, matcher: LLMatcher) -> None:
+    def __init__(self, content: Content, renewals: int | None = None) -> None:
         self._content = content
-        self._matcher = matcher
-        self.length = 0  # tokens
+        self._source = content.matcher
+        self._matcher = self._source.deep_copy()
+        self._tokens: list[int] = []
+        self._renewals = _RENEWALS if renewals is None else renewals
+
+    @property
+    def length(self) -> int:
+        """Tokens of the text."""
+        return len(self._tokens)
 
     def mask(self, end: int) -> Mask:
         """The text's next tokens, and `end` where it may end here."""
-        if self._matcher.is_stopped():
-            return masks.only(end) if self.complete else self._given_up()
-        mask = np.empty(WORDS, np.uint32)
-        self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
-        if self._matcher.is_error():  # which the library makes an end of
-            return self._given_up()
-        ends = mask[END_OF_CONTENT >> 5] >> np.uint32(END_OF_CONTENT & 31) & 1
-        return masks.ended(mask, (end,) if ends else ())
+        mask = self._mask(end)
+        if mask is None and self._renew():
+            mask = self._mask(end)
+        return masks.only() if mask is None else mask
+
+    @property
+    def ends(self) -> bool:
+        """Whether the text may end here. Where the library has given up it cannot tell, and those who had a mask know."""
+        return self.complete or self._matcher.is_error()
 
     @property
     def complete(self) -> bool:
-        """Whether the text may end here."""
+        """Whether the text may end here, as far as the library knows."""
         return self._matcher.is_accepting()
 
     def accept(self, token: int) -> bool:
         """Goes on by the token; False where the text cannot."""
         accepted = token < FIRST_SPECIAL and (self._matcher.try_consume_tokens([token]) == 1 or self._matcher.is_error())
-        self.length += accepted
+        if accepted:
+            self._tokens.append(token)
         return accepted
 
     def rollback(self, length: int) -> None:
         """Takes back all but the first `length` tokens."""
-        if length < self.length:
-            taken = self._matcher.rollback(self.length - length)
-            assert taken or self._matcher.is_error(), "tokens that were accepted can be taken back"
-            self.length = length
+        taken = len(self._tokens) - length
+        if taken > 0:
+            del self._tokens[length:]
+            if not self._matcher.rollback(taken):
+                assert self._matcher.is_error(), "tokens that were accepted can be taken back"
+                self._renew()
 
     def forced(self, end: int) -> int | None:
         """The only token that may come next, where there is only one."""
@@ -102,12 +137,35 @@ class Body:
     @property
     def error(self) -> str:
         """Why the library has given up."""
-        error = self._matcher.get_error()
-        return "nothing satisfies it" if error.startswith("NoExtension") else error
+        return "nothing satisfies it" if self._nothing else self._matcher.get_error()
 
-    def _given_up(self) -> Mask:
-        self._content.spoiled = True
-        return masks.only()
+    @property
+    def _nothing(self) -> bool:
+        return self._matcher.get_error().startswith("NoExtension")
+
+    def _mask(self, end: int) -> Mask | None:
+        """None where the library gives up, which it makes an end of."""
+        if self._matcher.is_stopped():
+            return masks.only(end) if self.complete else None
+        mask = np.empty(WORDS, np.uint32)
+        self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+        if self._matcher.is_error():
+            return None
+        ends = mask[END_OF_CONTENT >> 5] >> np.uint32(END_OF_CONTENT & 31) & 1
+        return masks.ended(mask, (end,) if ends else ())
+
+    def _renew(self) -> bool:
+        """Whether the text goes on with the content compiled anew."""
+        if self._nothing:
+            return False
+        self._content.spoil(self._source)
+        if not self._renewals:
+            return False
+        self._renewals -= 1
+        self._content.renew()
+        self._source = self._content.matcher
+        self._matcher = self._source.deep_copy()
+        return self._matcher.try_consume_tokens(self._tokens) == len(self._tokens)
 
 
 def json_schema(text: str, field: str) -> Content:
@@ -143,10 +201,11 @@ def choice(texts: Sequence[str], field: str) -> Content:
 def lark(text: str, field: str) -> Content:
     """What the rule `start` matches from end to end. Special tokens may not be named in it."""
     _check_size(len(text.encode()), field)
-    if "%json" in text:  # whose numbers end the process, too
+    found = next((match[1] for match in _FORBIDDEN.finditer(text) if match[1]), None)
+    if found == "%json":  # whose numbers end the process, too
         raise invalid("a schema within a grammar is not supported: json_schema takes one alone", "INVALID_GRAMMAR", field)
-    if named := next((match[1] for match in _SPECIAL.finditer(text) if match[1]), None):
-        raise invalid(f"the grammar names the special token {named}, which no content may have", "INVALID_GRAMMAR", field)
+    if found:
+        raise invalid(f"the grammar names the special token {found}, which no content may have", "INVALID_GRAMMAR", field)
     return _compile(_unforced(text), field)
 
 
@@ -156,48 +215,53 @@ def _unforced(text: str) -> str:
 
 
 def _compile(grammar: str, field: str) -> Content:
-    compiled = _compiled(grammar)
-    if isinstance(compiled, Content):
-        return compiled
-    message = " ".join(_ECHO.sub("", compiled).split())
-    if len(message) > _MESSAGE:
-        message = f"{message[:_MESSAGE]}..."
-    raise invalid(f"the grammar cannot be enforced: {message}", "UNSUPPORTED_GRAMMAR", field)
+    """The content; one that is in use is not compiled a second time."""
+    kept = _kept()
+    content = kept.get(grammar)
+    if content is None:
+        matcher = _matcher(grammar)
+        content = Content(grammar, matcher)
+        first = Body(content, renewals=0)
+        # The first mask takes longest: here it holds up nobody.
+        if matcher.is_error() or not first.mask(END_OF_CONTENT).any():
+            message = " ".join(_ECHO.sub("", first.error).split())
+            if len(message) > _MESSAGE:
+                message = f"{message[:_MESSAGE]}..."
+            raise invalid(f"the grammar cannot be enforced: {message}", "UNSUPPORTED_GRAMMAR", field)
+        kept[grammar] = content
+    return content
 
 
-@functools.lru_cache(128)
-def _compiled(grammar: str) -> Content | str:
-    """The content, or what is wrong with the grammar."""
-    matchers: list[LLMatcher] = []
+@functools.cache
+def _kept() -> WeakValueDictionary[str, Content]:
+    return WeakValueDictionary()
+
+
+def _matcher(grammar: str) -> LLMatcher:
+    """At the beginning of a text, or in error where the library does not take the grammar."""
     tokenizer = masks.tokenizer()
-    _deep(lambda: matchers.append(LLMatcher(tokenizer, grammar, log_level=0, limits=_LIMITS))).join()
-    matcher = matchers[0]
-    if matcher.is_error():
-        return matcher.get_error()
-    content = Content(matcher)
-    first = content.begin()
-    # The first mask takes longest: here it holds up nobody.
-    return content if first.mask(END_OF_CONTENT).any() else first.error
+    return _deep().submit(lambda: LLMatcher(tokenizer, grammar, log_level=0, limits=_LIMITS)).result()
 
 
-def forget() -> None:
-    """Compiles all anew that is asked for."""
-    _compiled.cache_clear()
+@functools.cache
+def _deep() -> ThreadPoolExecutor:
+    """Threads with all the stack that the library may need, made once: the size is set for all threads of the process."""
+    threads = ThreadPoolExecutor(_THREADS, "grammar")
+    together = threading.Barrier(_THREADS + 1)
+    usual = threading.stack_size(_STACK)
+    try:
+        for _ in range(_THREADS):
+            threads.submit(together.wait)  # each in a thread of its own
+    finally:
+        threading.stack_size(usual)
+    together.wait()
+    return threads
 
 
-def _deep(function: Callable[[], None]) -> threading.Thread:
-    """Runs the function in a thread with all the stack that it may need."""
-    thread = threading.Thread(target=function, name="grammar")
-    with _STACKS:
-        usual = threading.stack_size(_STACK)
-        try:
-            thread.start()
-        finally:
-            threading.stack_size(usual)
-    return thread
-
-
-_STACKS = threading.Lock()  # of `threading.stack_size`, which is the process's
+def load() -> None:
+    """What all contents need, which takes a while the first time."""
+    masks.load()
+    _deep()
 
 
 def _check_size(size: int, field: str) -> None:

@@ -79,7 +79,7 @@ class Turn:
         match place:
             case Header(steps) if token in steps:
                 return self._enter(steps[token], reasoning)
-            case Held(end) if token == end and self._held.complete:
+            case Held(end) if token == end and self._held.ends:
                 return Step(OVER, reasoning)
             case Held() if self._held.accept(token):
                 return Step(place, reasoning, length + 1)

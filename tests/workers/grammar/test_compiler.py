@@ -1,4 +1,6 @@
+import gc
 import json
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -8,6 +10,7 @@ from ossia.v1 import engine_pb2
 from tests.workers.grammar.walks import ids, start, walk
 from workers import grammar
 from workers.engine.errors import Cause, Refusal
+from workers.grammar import compiler
 
 REQUIRED = engine_pb2.TOOL_CHOICE_REQUIRED
 
@@ -35,6 +38,13 @@ def unknown() -> engine_pb2.Grammar:
         (
             engine_pb2.Grammar(harmony=True, functions=[function(f"functions.f{n}") for n in range(257)]),
             "grammar.functions",
+            "GRAMMAR_TOO_LARGE",
+        ),
+        (
+            engine_pb2.Grammar(
+                harmony=True, functions=[function(f"functions.f{n}", " " * (1 << 13) + "{}") for n in range(128)]
+            ),
+            "grammar",
             "GRAMMAR_TOO_LARGE",
         ),
         *(
@@ -77,6 +87,37 @@ def test_equal_messages_are_compiled_once() -> None:
 
     assert grammar.compile(message(5), SIZE) is grammar.compile(message(5), SIZE)
     assert grammar.compile(message(5), SIZE) is not grammar.compile(message(6), SIZE)
+
+
+def test_the_last_grammars_are_kept_and_few_contents(monkeypatch: pytest.MonkeyPatch) -> None:
+    def message(*numbers: int) -> engine_pb2.Grammar:
+        functions = [function(f"functions.f{number}", json.dumps({"const": [number]})) for number in numbers]
+        return engine_pb2.Grammar(harmony=True, functions=functions)
+
+    monkeypatch.setattr(compiler, "KEPT_CONTENTS", 4)
+    begin = compiler._recent()
+    kept = [grammar.compile(message(number), SIZE) for number in range(4)]
+    assert all(grammar.compile(message(number), SIZE) is kept[number] for number in range(4))
+    content = weakref.ref(kept[0].contents[0])
+    del kept[0]
+    large = grammar.compile(message(*range(4, 10)), SIZE)
+    gc.collect()
+    assert content() is None
+    assert sum(len(each.contents) for each in begin._grammars.values()) == 6
+    assert grammar.compile(message(*range(4, 10)), SIZE) is large  # it is the last one, whatever it takes
+    grammar.compile(message(4), SIZE)
+    assert [len(each.contents) for each in begin._grammars.values()] == [1]
+    monkeypatch.setattr(compiler, "KEPT_GRAMMARS", 3)
+    for number in range(9):
+        grammar.compile(engine_pb2.Grammar(harmony=True, reasoning_tokens=number), SIZE)
+    assert len(begin._grammars) == 3
+
+
+def test_grammars_share_contents_that_are_in_use() -> None:
+    parameters = json.dumps({"const": "shared"})
+    both = [engine_pb2.Grammar(harmony=True, functions=[function(f"functions.{name}", parameters)]) for name in "ab"]
+    first, second = (grammar.compile(message, SIZE) for message in both)
+    assert first.contents == second.contents
 
 
 def test_states_of_one_grammar_know_nothing_of_each_other() -> None:

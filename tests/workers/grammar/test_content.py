@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import threading
 import time
 
 import jsonschema
@@ -318,10 +319,19 @@ def test_a_context_free_grammar() -> None:
         'start: @json_schema "a"',
         '{"grammars": [{"lark_grammar": "start: <|channel|>"}]}',
         'start: %json {"type": "integer", "minimum": -9223372036854775808}',
+        'start: A\nA: /a\n"/ %json {"type": "integer"} //"',
+        'start: A <|return|> B\nA: /a\n"/\nB: /b"/',
     ],
 )
 def test_a_context_free_grammar_that_cannot_be_held_is_refused(spelled: str) -> None:
     assert refusal(engine_pb2.Grammar(lark=spelled)).field == "grammar.lark"
+
+
+@pytest.mark.parametrize(
+    "spelled", ['start: "100%json"', "start: /[0-9]{1,3}%json/", 'start: "100%json"  // %json', 'start: "100%json" # %json']
+)
+def test_the_name_of_a_directive_in_a_string_is_text(spelled: str) -> None:
+    follow(start(engine_pb2.Grammar(lark=spelled)), [*encode("100%json"), RETURN])
 
 
 def test_markup_in_a_context_free_grammar_is_no_special_token() -> None:
@@ -374,9 +384,9 @@ MANY: /(?s:.*)[ab](?s:.){14}z/
 def test_where_the_library_gives_up_nothing_may_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its limits are shared by all requests with the grammar, so that it is compiled anew for later ones."""
     monkeypatch.setattr(content, "_LIMITS", LLParserLimits(max_lexer_states=2000, verbose_errors=False))
+    monkeypatch.setattr(content, "_RENEWALS", 0)
     message = engine_pb2.Grammar(lark=STATES)
-    compiled = grammar.compile(message, SIZE)
-    state = compiled.start()
+    state = grammar.compile(message, SIZE).start()
     state.accept(encode("x")[0])
     walk(state, random.Random(0), limit=1000, ending=0)
     assert not ids(state.mask())
@@ -384,8 +394,75 @@ def test_where_the_library_gives_up_nothing_may_come(monkeypatch: pytest.MonkeyP
     state.rollback(2)
     assert not ids(state.mask()) and not state.forced(3)
     later = grammar.compile(message, SIZE)
-    assert later is not compiled
     follow(later.start(), [*encode("sabc"), RETURN])
+
+
+def test_only_what_the_library_has_given_up_on_is_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "_LIMITS", LLParserLimits(max_lexer_states=2000, verbose_errors=False))
+    monkeypatch.setattr(content, "_RENEWALS", 0)
+    messages = [engine_pb2.Grammar(lark=f"{STATES}\n// {number}") for number in range(2)]
+    first, second = (grammar.compile(message, SIZE) for message in messages)
+    before = [each.contents[0].matcher for each in (first, second)]
+    state = first.start()
+    state.accept(encode("x")[0])
+    walk(state, random.Random(0), limit=1000, ending=0)
+    assert grammar.compile(messages[0], SIZE) is first and grammar.compile(messages[1], SIZE) is second
+    assert first.contents[0].matcher is not before[0] and second.contents[0].matcher is before[1]
+
+
+def test_texts_go_on_where_another_has_used_up_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "_LIMITS", LLParserLimits(max_lexer_states=2000, verbose_errors=False))
+    compiled = grammar.compile(engine_pb2.Grammar(lark=f"{STATES}\n// others"), SIZE)
+    greedy, modest = compiled.start(), compiled.start()
+    follow(modest, encode("sabb"))
+    greedy.accept(encode("x")[0])
+    walk(greedy, random.Random(0), limit=1000, ending=0)
+    follow(modest, [*encode("ac"), RETURN])
+
+
+def test_drafts_that_use_up_the_limits_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "_LIMITS", LLParserLimits(max_lexer_states=2000, verbose_errors=False))
+    body = content.Body(content.lark(f"{STATES}\n// drafts", ""), renewals=0)
+    for token in encode("xaq"):
+        assert body.accept(token)
+    before = ids(body.mask(RETURN))
+    source = random.Random(0)
+    while allowed := ids(body.mask(RETURN)):
+        assert body.accept(source.choice(allowed))
+    body._renewals = 1
+    body.rollback(len(encode("xaq")))
+    assert ids(body.mask(RETURN)) == before
+    for token in encode("b" * 15 + "z"):
+        assert body.accept(token)
+    assert body.complete
+
+
+def test_a_mask_that_was_given_holds_where_a_draft_uses_up_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where there is no patience left."""
+    monkeypatch.setattr(content, "_LIMITS", LLParserLimits(max_lexer_states=2000, verbose_errors=False))
+    monkeypatch.setattr(content, "_RENEWALS", 0)
+    state = start(engine_pb2.Grammar(lark="start: /[a-z]*/ | /(?s:.*)[ab](?s:.){14}z/"))
+    assert RETURN in ids(state.mask())
+    drafts = walk(state, random.Random(0), limit=1000, ending=0)
+    assert not ids(state.mask())
+    state.rollback(len(drafts))
+    state.accept(RETURN)
+
+
+def test_threads_are_given_their_stack_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its size is the process's, so that threads which others start meanwhile would have it, too."""
+    content.load()
+    monkeypatch.setattr(threading, "stack_size", lambda *_: pytest.fail("the size is set again"))
+    follow(start(engine_pb2.Grammar(regex="stack")), encode("stack"))
+
+
+def test_what_fails_while_compiling_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("no memory for a grammar")
+
+    monkeypatch.setattr(content, "LLMatcher", fail)
+    with pytest.raises(MemoryError, match="no memory for a grammar"):
+        grammar.compile(engine_pb2.Grammar(regex="failing"), SIZE)
 
 
 def chain(link: object) -> str:
