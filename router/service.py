@@ -76,7 +76,9 @@ class RouterService(engine_pb2_grpc.EngineServicer):
             last = load
             await asyncio.sleep(max(interval_ms, 1) / 1000)  # many replicas' loads change: sampled, not followed one by one
 
-    async def WatchKv(self, request: empty_pb2.Empty, context: aio.ServicerContext[object, object]) -> None:  # type: ignore[override]
+    async def WatchKv(  # type: ignore[override]
+        self, request: engine_pb2.WatchKvRequest, context: aio.ServicerContext[engine_pb2.WatchKvRequest, engine_pb2.KvEvents]
+    ) -> None:
         message = "a router has no KV cache: watch its replicas, which Describe and the fleet name"
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
 

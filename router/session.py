@@ -13,6 +13,7 @@ from router.deltas import cut, ended
 from router.engine import Engine, EngineError
 
 logger = logging.getLogger(__name__)
+FRAME_TOKENS = 1 << 16  # after so many a frame is full: 20 log probabilities each stay below the size of a message
 BEAT_S = 1.0  # a frame at least so often while requests live, so that the client sees the step counter move
 
 
@@ -26,14 +27,14 @@ class _Request:
     task: asyncio.Task[None] | None = None
 
     def take(self) -> Delta | None:
-        """What may be sent of what waits."""
+        """What may be sent of what waits: log probabilities of the prompt whatever the credit, which is for output."""
         if self.waiting is None:
             return None
         room = int(min(self.credit - self.length, len(self.waiting.tokens)))
         if room == len(self.waiting.tokens):
             delta, self.waiting = self.waiting, None
             self.sent.set()
-        elif room > 0:
+        elif room > 0 or self.waiting.prompt_logprobs:
             delta, self.waiting = cut(self.waiting, room)
         else:
             return None
@@ -100,12 +101,16 @@ class Session:
 
     def _frame(self) -> EngineFrame:
         deltas, self._last = self._last, []
-        due, self._due = self._due, {}
-        for rid, request in due.items():
-            if delta := request.take():
+        tokens = 0
+        while self._due and tokens < FRAME_TOKENS:
+            rid = next(iter(self._due))
+            if delta := self._due.pop(rid).take():
+                tokens += len(delta.tokens) + len(delta.prompt_logprobs)
                 deltas.append(delta)
                 if ended(delta):
                     self._live.pop(rid, None)
+        if self._due:
+            self._wake.set()
         return EngineFrame(deltas=deltas)
 
     def _submit(self, submit: Submit) -> None:

@@ -32,6 +32,7 @@ from ossia.v1.engine_pb2 import (
     EngineFrame,
     Sampling,
     Submit,
+    TokenLogprobs,
     WatchKvRequest,
     WatchLoadRequest,
 )
@@ -42,7 +43,7 @@ from router.fleet_static import StaticFleet
 from router.router import Router, RouterOptions
 from router.server import RouterConfig, run
 from router.service import RouterService
-from router.session import Session
+from router.session import FRAME_TOKENS, Session
 from tests.fakes.engine import FakeEngine, undisturbed
 from tests.fakes.fleet import FakeFleet
 
@@ -246,6 +247,37 @@ async def test_nothing_follows_a_cancel() -> None:
             if any(delta.HasField("finish") for delta in deltas):
                 break
     assert deltas[-1].finish == FINISH_REASON_CANCELLED
+    reader.cancel()
+
+
+async def test_frames_are_bounded_and_the_prompt_waits_for_no_credit() -> None:
+    count = FRAME_TOKENS // 2 + 1
+    asked = asyncio.Event()
+
+    async def echoing(submit: Submit) -> AsyncGenerator[Delta, None]:
+        delta = Delta(tokens=[1, 2], logprobs=[TokenLogprobs(), TokenLogprobs()], finish=FINISH_REASON_LENGTH)
+        delta.prompt_logprobs.extend([TokenLogprobs(logprob=-1)] * count)
+        yield delta
+
+    async def frames() -> AsyncIterator[ClientFrame]:
+        yield ClientFrame(submits=[submit(rid=rid, credit_tokens=0) for rid in range(6)])
+        await asked.wait()
+        yield ClientFrame(credits=[Credit(rid=rid, tokens=2) for rid in range(6)])
+        await asyncio.Event().wait()
+
+    session = Session(SimpleNamespace(generate=echoing))
+    reader = asyncio.create_task(session.read(frames()))
+    deltas: list[Delta] = []
+    async with asyncio.timeout(20):
+        async for frame in session.frames():
+            assert sum(len(delta.prompt_logprobs) for delta in frame.deltas) <= FRAME_TOKENS + count
+            deltas.extend(frame.deltas)
+            if len(deltas) == 6:
+                asked.set()
+            if len(deltas) == 12:
+                break
+    assert all(len(delta.prompt_logprobs) == count and not delta.tokens for delta in deltas[:6])
+    assert all(list(delta.tokens) == [1, 2] and delta.first_prompt_logprob == count for delta in deltas[6:])
     reader.cancel()
 
 

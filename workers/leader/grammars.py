@@ -47,18 +47,20 @@ class Grammars:
     async def request(self, key: Key, submit: engine_pb2.Submit) -> Request:
         """The request that a Submit with a grammar asks for; raises Refusal.
 
-        One with resumed output is never refused for want of time or room: its client has been promised the rest.
+        One with resumed output is never refused for want of room, for its client has been promised the rest. Where time runs
+        out it is, as of a replica that fails: a router moves it on, and comes back to what has been compiled meanwhile.
         """
         resumed = len(submit.resume.tokens) > 0
         try:
-            async with asyncio.timeout(None if resumed else PATIENCE_S):
+            async with asyncio.timeout(PATIENCE_S):
                 compiled = await asyncio.shield(self._compiled(submit.grammar, resumed))
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(self._pool(submit.grammar), self._request, key, submit, compiled)
         except (Refusal, asyncio.CancelledError):
             raise
         except TimeoutError as error:
-            raise _busy(f"its grammar was not ready within {PATIENCE_S:.0f} s") from error
+            cause = Cause.BROKEN if resumed else Cause.EXHAUSTED
+            raise _busy(f"its grammar was not ready within {PATIENCE_S:.0f} s", cause) from error
         except BaseException as error:  # a panic of native code is no Exception
             logger.exception("a grammar failed by our own fault", extra={"request_id": submit.request_id})
             message = "this replica failed to compile the grammar"
@@ -93,5 +95,5 @@ class Grammars:
         return codec.request(key, submit, self._limits, compiled.start())
 
 
-def _busy(message: str) -> Refusal:
-    return Refusal(Cause.EXHAUSTED, message, reason="GRAMMARS_BUSY", retry_after_s=1.0)
+def _busy(message: str, cause: Cause = Cause.EXHAUSTED) -> Refusal:
+    return Refusal(cause, message, reason="GRAMMARS_BUSY", retry_after_s=1.0)

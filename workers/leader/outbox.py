@@ -22,6 +22,7 @@ class Outbox:
         self._logprobs: list[TokenLogprobs] = []
         self._prompt_logprobs: list[TokenLogprobs] = []  # sent before any token, whatever the credit
         self._end: Finish | Refusal | None = None
+        self._failed: Refusal | None = None  # what it ends with, whatever the engine says
         self._usage: Usage | None = None
 
     @property
@@ -40,8 +41,17 @@ class Outbox:
         self._logprobs += output.logprobs
         self._prompt_logprobs += output.prompt_logprobs
         self._end, self._usage = output.end, output.usage
-        if self._end is Finish.CANCELLED or isinstance(self._end, Refusal):
+        if self._failed is not None:
+            self.fail(self._failed)
+        elif self._end is Finish.CANCELLED or isinstance(self._end, Refusal):
             self._drop()
+
+    def fail(self, refusal: Refusal) -> None:
+        """Drops what is unsent and what comes yet; `refusal` is told as soon as the engine is done with the request."""
+        self._failed = refusal
+        if self.ended:
+            self._end, self._usage = refusal, None
+        self._drop()
 
     def grant(self, tokens: int) -> None:
         if self._credit is not None:

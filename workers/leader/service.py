@@ -42,8 +42,8 @@ class Service(engine_pb2_grpc.EngineServicer):
         self._journal.stepped(report)
         for output in report.outputs:
             number, rid = output.key
-            if number in self._streams:
-                self._streams[number].add(rid, output)
+            if number in self._streams and not self._streams[number].add(rid, output):
+                self._admission.cancel(output.key)
         for stream in self._streams.values():
             stream.note(report.load)
         if report.kv is not None:

@@ -1,7 +1,8 @@
 """One client's stream: its live requests, and the frames that tell it of them. Runs on the event loop alone."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 from ossia.v1 import engine_pb2
 from workers.engine.errors import Cause, Refusal
@@ -12,6 +13,7 @@ from workers.leader.outbox import Outbox
 MAX_LIVE = 4096  # requests whose end the client has not been sent
 MAX_REFUSED = 1024  # refusals that it has not been sent
 MAX_UNSENT = 1 << 20  # tokens that it has not been sent, before it may ask for more
+MOST_UNSENT = 2 * MAX_UNSENT  # and before requests end whose output does not fit
 FRAME_TOKENS = 1 << 16  # after so many a frame is full: 20 log probabilities each stay below the size of a message
 
 
@@ -24,6 +26,7 @@ class Stream:
         self._epoch = epoch
         self._load = load
         self._live: dict[int, Outbox] = {}
+        self._unsent = 0  # tokens in these
         self._changed: dict[int, None] = {}  # rids to look at, in order
         self._refused: list[engine_pb2.Delta] = []
         self._ending = False
@@ -41,7 +44,7 @@ class Stream:
         if len(self._live) >= MAX_LIVE:
             message = f"{MAX_LIVE} requests are live on this session"
             raise Refusal(Cause.EXHAUSTED, message, reason="SESSION_FULL", retry_after_s=1.0)
-        if sum(outbox.unsent for outbox in self._live.values()) >= MAX_UNSENT:
+        if self._unsent >= MAX_UNSENT:
             message = f"{MAX_UNSENT} tokens are not taken yet on this session"
             raise Refusal(Cause.EXHAUSTED, message, reason="SESSION_FULL", retry_after_s=1.0)
         if rid in self._live:
@@ -62,9 +65,17 @@ class Stream:
         """Returns once the client takes its refusals: until then it has no more to ask."""
         await self._room.wait()
 
-    def add(self, rid: int, output: Output) -> None:
-        self._live[rid].add(output)
+    def add(self, rid: int, output: Output) -> bool:
+        """False where the client has not taken so much that the request has no room to go on, and is to be cancelled."""
+        outbox = self._live[rid]
+        with self._counting(outbox):
+            outbox.add(output)
+            fits = self._unsent + outbox.unsent <= MOST_UNSENT
+            if not fits:
+                message = f"{MOST_UNSENT} tokens are not taken yet on this session"
+                outbox.fail(Refusal(Cause.EXHAUSTED, message, reason="SESSION_FULL", retry_after_s=1.0))
         self._changed[rid] = None
+        return fits or outbox.ended
 
     def note(self, load: Load) -> None:
         """A step is over; the client hears of it where something of it lives here."""
@@ -82,7 +93,8 @@ class Stream:
         """The client has cancelled: nothing that the engine is done with waits for credit any longer."""
         outbox = self._live.get(rid)
         if outbox is not None and outbox.ended:
-            outbox.abandon()
+            with self._counting(outbox):
+                outbox.abandon()
             self._look(rid)
 
     def lift(self) -> None:
@@ -104,6 +116,13 @@ class Stream:
             if self._live or self._refused:
                 yield self._frame()
 
+    @contextmanager
+    def _counting(self, outbox: Outbox) -> Iterator[None]:
+        """Around what changes how much of it is unsent."""
+        self._unsent -= outbox.unsent
+        yield
+        self._unsent += outbox.unsent
+
     def _look(self, rid: int) -> None:
         self._changed[rid] = None
         self._wake.set()
@@ -122,7 +141,9 @@ class Stream:
 
     def _take(self, rid: int) -> list[engine_pb2.Delta]:
         del self._changed[rid]
-        delta = self._live[rid].take()
+        outbox = self._live[rid]
+        with self._counting(outbox):
+            delta = outbox.take()
         if delta is None:
             return []
         if delta.WhichOneof("end"):

@@ -167,7 +167,8 @@ class Submit(_message.Message):
     @_builtins.property
     def grammar(self) -> Global___Grammar:
         """What the output is held to. Absent: nothing. It is compiled before the request is queued: where that is not done within
-        five seconds, the request is refused with RESOURCE_EXHAUSTED, and the grammar is ready when it comes again.
+        five seconds, the request is refused with RESOURCE_EXHAUSTED (with resumed output: INTERNAL, as by a replica that fails), and
+        the grammar is ready when it comes again.
         """
 
     def __init__(
@@ -359,7 +360,7 @@ class LogitBias(_message.Message):
     id: _builtins.int
     """A token id."""
     bias: _builtins.float
-    """Added to its logit. Range -100 to 100; -100 forbids it, as nothing else outweighs it."""
+    """Added to its logit. Range -100 to 100; -100 forbids it."""
     def __init__(
         self,
         *,

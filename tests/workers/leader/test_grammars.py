@@ -244,13 +244,18 @@ async def test_a_grammar_that_takes_too_long_is_refused_and_compiled_all_the_sam
     async with serving(compile=Compiler(turn)) as server:
         client = Client(server.stub())
         begun = expected([5], 4)
-        await client.submit(2, [5], grammar=held(4), resume=engine_pb2.Resume(tokens=begun[:1]))
+        resume = engine_pb2.Resume(tokens=begun[:1])
+        await client.submit(2, [5], grammar=held(4), resume=resume)
         await client.submit(1, [5], grammar=held(1))
-        await client.finish(1)
+        await client.finish(1, 2)
         assert reason(client.last(1).error)[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "GRAMMARS_BUSY")
+        assert reason(client.last(2).error)[:2] == (grpc.StatusCode.INTERNAL.value[0], "GRAMMARS_BUSY")  # it moves on
+        monkeypatch.setattr(grammars, "PATIENCE_S", 5.0)
         turn.release(2)
-        await client.finish(2)
-        assert client.tokens(2) == begun[1:]
+        await client.submit(3, [5], grammar=held(4), resume=resume)
+        turn.release(1)
+        await client.finish(3)
+        assert client.tokens(3) == begun[1:]
 
 
 async def test_a_stop_refuses_what_is_being_compiled() -> None:

@@ -13,8 +13,9 @@ from ossia.v1 import engine_pb2
 from tests.fakes.runner import STOP, VOCAB, generate
 from tests.workers.leader.harness import Client, Server, eventually, serving
 from workers.engine.errors import Refusal
-from workers.engine.report import Load, Output, Usage
+from workers.engine.report import Load, Output, TokenLogprobs, Usage
 from workers.engine.request import Finish
+from workers.leader import stream as stream_module
 from workers.leader.stream import FRAME_TOKENS, MAX_LIVE, MAX_REFUSED, MAX_UNSENT, Stream
 
 
@@ -278,6 +279,43 @@ async def test_a_client_that_takes_no_tokens_gets_no_more_and_whole_frames() -> 
     assert frames == [[MAX_UNSENT // 4]] * 4
     assert MAX_UNSENT // 4 > FRAME_TOKENS
     stream.check(4)
+
+
+async def test_output_that_nobody_takes_ends_its_request_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "MOST_UNSENT", 100)
+    stream = Stream(1, 7, Load())
+    for rid in (1, 2):
+        stream.open(rid, 0, 0)
+    scores = (TokenLogprobs(-1.0, (), ()),) * 60
+    assert stream.add(1, Output((1, 1), 0, prompt_logprobs=scores))
+    assert not stream.add(2, Output((1, 2), 0, (5,) * 41))
+    assert stream.add(2, Output((1, 2), 41, (5,) * 101))  # on its way to its end
+    assert stream.add(1, Output((1, 1), 0, (5,) * 40))
+    assert stream.unfinished == [1, 2]
+    assert stream.add(2, Output((1, 2), 142, end=Finish.CANCELLED, usage=Usage(1, 142)))
+    stream.finish()
+    frames = stream.frames()
+    first = await anext(frames)
+    by_rid = {delta.rid: delta for delta in first.deltas}
+    assert len(by_rid[1].prompt_logprobs) == 60  # whatever the credit
+    assert reason(by_rid[2].error)[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "SESSION_FULL")
+    assert stream._unsent == 40
+    stream.add(1, Output((1, 1), 40, end=Finish.LENGTH, usage=Usage(61, 40)))
+    stream.abandon(1)
+    assert stream._unsent == 0
+
+
+async def test_a_request_without_room_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "MOST_UNSENT", 20)
+    async with serving(stop_token_ids=frozenset()) as server:
+        client = Client(server.stub())
+        await client.submit(1, [5, 6], max_tokens=400, credit_tokens=0)
+        await client.finish(1)
+        assert reason(client.last(1).error)[1] == "SESSION_FULL"
+        assert server.metric("requests_total", finish="cancelled") == 1
+        await client.submit(2, [5, 6], max_tokens=10)
+        await client.finish(2)
+        assert len(client.tokens(2)) == 10
 
 
 async def test_refusals_that_nobody_takes_are_bounded_and_none_is_lost() -> None:
