@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ossia.common.vocabulary import CALL, END, RETURN, SIZE
 from ossia.v1 import engine_pb2
 from workers import grammar
-from workers.engine.grammar import Grammar, Mask
+from workers.engine.grammar import Allowed, Grammar, spelled
 from workers.engine.limits import Limits
 from workers.engine.plan import Runner
 from workers.engine.sampling import Sampling
@@ -66,12 +67,10 @@ def kinds() -> dict[str, engine_pb2.Grammar]:
     }
 
 
-def draw(mask: Mask, source: random.Random) -> tuple[int, int]:
-    """A token that the mask allows, an end in three of ten places where there is one, and how many it allows."""
-    allowed = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
+def draw(allowed: NDArray[np.int64], source: random.Random) -> int:
+    """One of the tokens, an end in three of ten places where there is one."""
     ends = [token for token in (RETURN, CALL, END) if token in allowed[-3:]]
-    token = ends[0] if ends and source.random() < 0.3 else int(source.choice(allowed))
-    return token, len(allowed)
+    return ends[0] if ends and source.random() < 0.3 else int(source.choice(allowed))
 
 
 def output(compiled: grammar.Compiled, source: random.Random) -> Iterator[tuple[int, int, int]]:
@@ -81,12 +80,12 @@ def output(compiled: grammar.Compiled, source: random.Random) -> Iterator[tuple[
         begin = time.thread_time_ns()
         mask = state.mask()
         middle = time.thread_time_ns()
-        if mask is None or not mask.any():
+        if not len(allowed := np.flatnonzero(spelled(mask, SIZE))):
             return
-        token, allowed = draw(mask, source)
+        token = draw(allowed, source)
         resumed = time.thread_time_ns()
         state.accept(token)
-        yield middle - begin, time.thread_time_ns() - resumed, allowed
+        yield middle - begin, time.thread_time_ns() - resumed, len(allowed)
 
 
 def measure(message: engine_pb2.Grammar, outputs: int, seed: int) -> dict[str, object]:
@@ -113,7 +112,7 @@ class Timed:
         self._grammar = grammar
         self._spent = spent
 
-    def mask(self) -> Mask | None:
+    def mask(self) -> Allowed:
         begin = time.perf_counter()
         mask = self._grammar.mask()
         self._spend(begin)

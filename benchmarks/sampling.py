@@ -60,6 +60,8 @@ def plan_of(
         "output_positions": np.zeros(batch),
         "logprobs": np.full(batch, logprobs),
         "repetitions": np.full(batch, 1.1 if seen else 1.0),
+        "below": np.full(batch, -1),
+        "ends": np.full(batch, -1),
         "mask_rows": np.arange(batch) if masked else np.full(batch, -1),
         "masks": source.integers(0, 2**32, batch * WORDS) if masked else np.zeros(0),
     }

@@ -6,17 +6,15 @@ Gateway, router, leader, scheduler and grammars are as users have them.
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any, Literal
 
 import jsonschema
-import numpy as np
 import openai
 import pydantic
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ossia.common.vocabulary import CALL, RETURN, SIZE
+from ossia.common.vocabulary import CALL, FIRST_SPECIAL, RETURN, SIZE
 from ossia.v1 import engine_pb2
 from router.fleet_static import StaticFleet
 from router.gateway.api import Settings
@@ -24,9 +22,8 @@ from router.router import Router
 from tests.fakes.uniform import UniformRunner
 from tests.router.gateway.conftest import Gateway, running
 from workers import grammar
+from workers.engine.grammar import Below
 from workers.engine.limits import Limits
-from workers.engine.plan import Plan, Sampled
-from workers.grammar.masks import text_and
 from workers.leader.leader import Leader
 from workers.metrics import Metrics
 
@@ -61,15 +58,6 @@ TOOLS: list[Any] = [
 ]
 
 
-class EvenRunner(UniformRunner):
-    """What no mask holds may be any text."""
-
-    def execute(self, plan: Plan) -> Sampled:
-        masks = np.append(plan.masks, text_and(RETURN))
-        free = len(masks) // self._words - 1
-        return super().execute(replace(plan, masks=masks, mask_rows=np.where(plan.mask_rows < 0, free, plan.mask_rows)))
-
-
 class Served:
     """A gateway, asked with plain JSON."""
 
@@ -98,7 +86,7 @@ class Served:
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
     metrics = Metrics(CollectorRegistry())
-    runner = EvenRunner(SIZE)
+    runner = UniformRunner(SIZE, free=Below(FIRST_SPECIAL, RETURN))
     leader = Leader(
         runner, LIMITS, CARD, host="127.0.0.1", port=0, token=None, beat_s=1000.0, metrics=metrics, compile=grammar.compile
     )

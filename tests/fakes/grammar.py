@@ -3,8 +3,7 @@
 import numpy as np
 
 from tests.fakes.runner import VOCAB, digest, spread
-from workers.engine.drafts import allows
-from workers.engine.grammar import Mask
+from workers.engine.grammar import Allowed, Below, Mask, allows, spelled
 
 WORDS = -(-VOCAB // 32)
 
@@ -23,9 +22,9 @@ class FakeGrammar:
         self.accepted: list[int] = []
         self._seed = seed
         self._ends = ends
-        self._masks: dict[tuple[int, ...], Mask | None] = {}
+        self._masks: dict[tuple[int, ...], Allowed] = {}
 
-    def mask(self) -> Mask | None:
+    def mask(self) -> Allowed:
         state = tuple(self.accepted)
         if state not in self._masks:
             self._masks[state] = self._mask()
@@ -42,17 +41,17 @@ class FakeGrammar:
 
     def forced(self, limit: int) -> list[int]:
         found: list[int] = []
-        while len(found) < limit and (mask := self.mask()) is not None and int(np.bitwise_count(mask).sum()) == 1:
-            found.append(next(token for token in range(VOCAB) if allows(mask, token)))
+        while len(found) < limit and len(allowed := np.flatnonzero(spelled(self.mask(), VOCAB))) == 1:
+            found.append(int(allowed[0]))
             self.accept(found[-1])
         self.rollback(len(found))
         return found
 
-    def _mask(self) -> Mask | None:
+    def _mask(self) -> Allowed:
         weights = spread(digest([self._seed, *self.accepted]), 1)
         kind = int(weights[0] * 16)
         if kind < 32:
-            return None
+            return None if kind < 16 else Below(VOCAB - 2 * kind, 3 * kind)
         if kind < 80:
             return mask_of([int(weights.argmax())])
         if kind < 84 and self._ends:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.engine.grammar import Grammar, Mask
+from workers.engine.grammar import Allowed, Grammar, spelled
 from workers.engine.plan import Plan, Sampled
 from workers.engine.sampling import Sampling
 
@@ -55,7 +55,7 @@ def choose(
     position: int,
     seen: Sequence[int] = (),
     bias: Sequence[tuple[int, float]] = (),
-    mask: Mask | None = None,
+    mask: Allowed = None,
 ) -> int:
     """The token after a context of that hash; randomness is hash(seed, position) alone."""
     logits = spread(context, 0) - 4
@@ -64,8 +64,7 @@ def choose(
         logits[token] *= repetition if logits[token] < 0 else 1 / repetition
     for token, value in bias:
         logits[token] += value
-    if mask is not None:
-        logits[~np.unpackbits(mask.view(np.uint8), count=VOCAB, bitorder="little").astype(bool)] = -np.inf
+    logits[~spelled(mask, VOCAB)] = -np.inf
     if sampling.temperature:
         logits += float(np.float32(sampling.temperature)) * spread(sampling.seed, position)
     best = int(logits.argmax())
@@ -244,13 +243,10 @@ class FakeRunner:
         biased = slice(plan.bias_starts[row], plan.bias_starts[row + 1])
         bias = list(zip(plan.bias_ids[biased].tolist(), plan.bias_values[biased].tolist(), strict=True))
         assert len({token for token, _ in bias}) == len(bias), "an id's logit is changed twice"
-        words = -(-VOCAB // 32)
-        number = int(plan.mask_rows[row])
-        mask = plan.masks[number * words : (number + 1) * words] if number >= 0 else None
         sampling = Sampling(
             temperature=float(plan.temperatures[row]),
             seed=int(plan.seeds[row]),
             repetition_penalty=float(plan.repetitions[row]),
         )
         word = int(chains[len(context) - 1]) if self._memory is None else digest(context[-self._memory :])
-        return choose(word, sampling, int(plan.output_positions[row]), seen, bias, mask)
+        return choose(word, sampling, int(plan.output_positions[row]), seen, bias, plan.allowed(row, VOCAB))

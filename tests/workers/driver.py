@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.engine.batch import ALL
+from workers.engine.grammar import Below
 from workers.engine.plan import Plan, Runner, Sampled
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Request:
     seen: Sequence[int] = ()
     bias: Mapping[int, float] = field(default_factory=dict)
     mask: NDArray[np.uint32] | None = None
+    below: Below = ALL
     output: list[int] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
     ring: list[int] = field(default_factory=list)
@@ -114,6 +117,8 @@ def samplings(rows: Sequence[Row]) -> dict[str, Any]:
         "bias_ids": _ints([token for r in requests for token in r.bias]),
         "bias_values": _floats([value for r in requests for value in r.bias.values()]),
         "bias_starts": _starts([len(r.bias) for r in requests]),
+        "below": _ints([r.below.first for r in requests]),
+        "ends": _ints([r.below.end for r in requests]),
         "mask_rows": _ints([number if r.mask is not None else -1 for r, number in zip(requests, numbers, strict=True)]),
         "masks": np.concatenate(masks) if masks else np.zeros(0, np.uint32),
     }

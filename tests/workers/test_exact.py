@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tests.workers.runner.gang import run as run_gang
 from tests.workers.tiny import TINY, write
 from workers.engine.errors import Refusal
-from workers.engine.grammar import Mask
+from workers.engine.grammar import Allowed, Below, Mask
 from workers.engine.limits import Limits
 from workers.engine.plan import Runner
 from workers.engine.report import Output, TokenLogprobs
@@ -46,16 +46,19 @@ Told = tuple[list[int], list[TokenLogprobs], list[TokenLogprobs]]  # tokens, the
 
 
 class Counting:
-    """Every third token is the one that the sequence of them says, every fourth has a given remainder."""
+    """Every third token is the one that the sequence of them says, every fourth has a given remainder,
+    and some are below 3,000 or one other."""
 
     def __init__(self) -> None:
         self.length = 0
         self.masks: dict[tuple[int, int], Mask] = {}
 
-    def mask(self) -> Mask | None:
+    def mask(self) -> Allowed:
         if self.length % 3 == 0:
             return self._ids(100 + self.length, TINY.vocab_size)
-        return self._ids(self.length, 8) if self.length % 4 == 0 else None
+        if self.length % 4 == 0:
+            return self._ids(self.length, 8)
+        return Below(3000, 3001 + self.length) if self.length % 5 == 1 else None
 
     def accept(self, token: int) -> None:
         self.length += 1

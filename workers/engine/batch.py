@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from workers.engine.adjustments import NO_IDS, NO_VALUES, Values
 from workers.engine.chunk import Chunk
 from workers.engine.geometry import Geometry
-from workers.engine.grammar import Mask
+from workers.engine.grammar import Allowed, Below, Mask
 from workers.engine.ints import Array
 from workers.engine.plan import Plan
 from workers.engine.sampling import Sampling
 
+ALL = Below(-1, -1)  # of rows whose ids are not bounded
 SCORING = Sampling(temperature=0.0)  # of rows that draw no token
 
 
@@ -28,7 +29,11 @@ class Row(NamedTuple):
     seen: Array = NO_IDS
     bias_ids: Array = NO_IDS
     bias_values: Values = NO_VALUES
-    mask: Mask | None = None
+    mask: Allowed = None
+
+    @property
+    def below(self) -> Below:
+        return self.mask if isinstance(self.mask, Below) else ALL
 
 
 def assemble(chunks: Sequence[Chunk], geometry: Geometry) -> Plan:
@@ -75,6 +80,8 @@ def assemble(chunks: Sequence[Chunk], geometry: Geometry) -> Plan:
         bias_ids=np.concatenate([NO_IDS, *(row.bias_ids for row in rows)]),
         bias_values=np.concatenate([NO_VALUES, *(row.bias_values for row in rows)]),
         bias_starts=_starts([len(row.bias_ids) for row in rows]),
+        below=column([row.below.first for row in rows]),
+        ends=column([row.below.end for row in rows]),
         mask_rows=mask_rows,
         masks=masks,
     )
@@ -115,7 +122,7 @@ def _sampled(chunk: Chunk, at: int) -> list[Row]:
 
 def _masks(rows: Sequence[Row]) -> tuple[Mask, Array]:
     """Each different mask once, and which of them each row has."""
-    masks = {id(row.mask): row.mask for row in rows if row.mask is not None}
+    masks = {id(row.mask): row.mask for row in rows if isinstance(row.mask, np.ndarray)}
     numbers = {key: number for number, key in enumerate(masks)}
     packed = np.concatenate(list(masks.values())) if masks else np.zeros(0, np.uint32)
     return packed, np.array([numbers.get(id(row.mask), -1) for row in rows], np.int32)

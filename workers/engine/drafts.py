@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.engine.grammar import Mask
+from workers.engine.grammar import Allowed, Below, allows
 from workers.engine.ints import Array
 from workers.engine.request import Request
 
@@ -16,7 +16,7 @@ class Drafts:
     """Tokens that may come next, and the mask of what may come after each of them."""
 
     tokens: tuple[int, ...] = ()
-    masks: tuple[Mask | None, ...] = ()
+    masks: tuple[Allowed, ...] = ()
     looked_up: bool = False
 
     def first(self, count: int) -> "Drafts":
@@ -56,20 +56,20 @@ def lookup(tokens: Array, count: int) -> list[int]:
 
 
 def _drafts(request: Request, tokens: list[int], looked_up: bool) -> Drafts:
-    """As many of the tokens as come before a stop, behind which nothing does, and as the grammar allows."""
-    grammar, mask = request.grammar, request.mask
-    masks: list[Mask | None] = []
-    for token in tokens:
-        if token in request.stops or not allows(mask, token):
+    """As many of the tokens as come before a stop, behind which nothing does, and as the grammar allows.
+
+    At most one mask is computed, which may take as long as a step: between forced tokens each is known, and nothing is looked
+    up where a mask says what may come.
+    """
+    grammar, allowed = request.grammar, request.mask
+    masks: list[Allowed] = []
+    for index, token in enumerate(tokens, 1):
+        if token in request.stops or not allows(allowed, token) or looked_up and isinstance(allowed, np.ndarray):
             break
         if grammar is not None:
             grammar.accept(token)
-            mask = grammar.mask()
-        masks.append(mask)
+            allowed = grammar.mask() if looked_up or index == len(tokens) else Below(0, tokens[index])
+        masks.append(allowed)
     if grammar is not None:
         grammar.rollback(len(masks))
     return Drafts(tuple(tokens[: len(masks)]), tuple(masks), looked_up)
-
-
-def allows(mask: Mask | None, token: int) -> bool:
-    return mask is None or bool(mask[token >> 5] >> np.uint32(token & 31) & 1)

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from workers.engine.grammar import Grammar, Mask
+from workers.engine.grammar import Allowed, Grammar
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -21,10 +21,10 @@ class Guarded:
 
     def __init__(self, grammar: Grammar, vocab_size: int) -> None:
         self._grammar = grammar
-        self._nothing: Mask | None = np.zeros(-(-vocab_size // 32), np.uint32)
+        self._nothing: Allowed = np.zeros(-(-vocab_size // 32), np.uint32)
         self._failed = False
 
-    def mask(self) -> Mask | None:
+    def mask(self) -> Allowed:
         return self._try(self._grammar.mask, self._nothing)
 
     def accept(self, token: int) -> None:

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.engine.grammar import Allowed, Below
+
 Int = NDArray[np.int32]
 Float = NDArray[np.float32]
 
@@ -22,7 +24,8 @@ class Plan:
     `block * block_size + offset`, then attends over the first `context_lengths[s]` positions, or as many as the window shows.
 
     N rows of logits are used: those of the tokens `rows`. Each is adjusted in this order: the repetition penalty on `seen_ids`,
-    `bias_values` added at `bias_ids`, ids that the grammar's mask forbids removed; then temperature, top_k, top_p, min_p.
+    `bias_values` added at `bias_ids`, ids that the grammar forbids removed, by `below` or a mask; then temperature, top_k,
+    top_p, min_p.
     """
 
     tokens: Int  # [T] input token ids
@@ -51,6 +54,8 @@ class Plan:
     bias_ids: Int  # ids whose logits are changed, each at most once a row
     bias_values: Float  # added to them; -inf forbids
     bias_starts: Int  # [N + 1] offsets into the two above
+    below: Int  # [N] ids from here on are forbidden, but for `ends`; -1: none are
+    ends: Int  # [N] an id that may come all the same
     mask_rows: Int  # [N] the row of `masks` that applies, -1 for none
     masks: NDArray[np.uint32]  # [M * words] bit i % 32 of word i // 32 allows id i; words = ceil(vocabulary / 32)
 
@@ -73,6 +78,13 @@ class Plan:
             arrays.append(buffer[offset : offset + size].copy().view(dtype))
             offset += size
         return cls(*arrays)
+
+    def allowed(self, row: int, vocab_size: int) -> Allowed:
+        """The ids that the row's grammar leaves."""
+        if self.below[row] >= 0:
+            return Below(int(self.below[row]), int(self.ends[row]))
+        number, words = int(self.mask_rows[row]), -(-vocab_size // 32)
+        return self.masks[number * words : (number + 1) * words] if number >= 0 else None
 
     @classmethod
     def idle(cls) -> "Plan":

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+import numpy as np
+
 from workers.engine.adjustments import Adjustments
-from workers.engine.grammar import Grammar, Mask
+from workers.engine.grammar import Allowed, Grammar
 from workers.engine.hashing import Chain
 from workers.engine.ints import Array, Ints
 from workers.engine.pace import Pace
@@ -50,7 +52,7 @@ class Request:
     blocks: Ints = field(default_factory=Ints)  # block table of the full group, empty where the request does not run
     sliding: list[int] = field(default_factory=list)  # of the sliding group, from block `Geometry.first(computed)` on
     pace: Pace = field(default_factory=Pace)
-    mask: Mask | None = field(init=False)  # the grammar's, for the next output token
+    mask: Allowed = field(init=False)  # the grammar's, for the next output token
 
     def __post_init__(self) -> None:
         self.chain.extend(self.tokens.array, 0)
@@ -97,7 +99,7 @@ class Request:
             return Finish.STOP
         if self.more <= 0 and not self.unscored:
             return Finish.LENGTH
-        return Finish.GRAMMAR if self.mask is not None and not self.mask.any() else None
+        return Finish.GRAMMAR if isinstance(self.mask, np.ndarray) and not self.mask.any() else None
 
     def extend(self, tokens: Sequence[int]) -> None:
         """The output goes on by these, at most the last of which is a stop. Raises ValueError where the grammar forbids one."""

@@ -55,12 +55,6 @@ def only(*ids: int) -> Mask:
     return frozen(_add(np.zeros(WORDS, np.uint32), ids))
 
 
-@functools.cache
-def text_and(end: int) -> Mask:
-    """Allows all text, and `end` alone of the special tokens. Always the same array: batches carry it once."""
-    return frozen(_add(np.full(WORDS, 0xFFFFFFFF, np.uint32), (end,), text=True))
-
-
 def ended(mask: NDArray[np.uint32], ids: tuple[int, ...]) -> Mask:
     """The mask, changed in place so that it allows text as before, and of special tokens these."""
     return frozen(_add(mask, ids, text=True))

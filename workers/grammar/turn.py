@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ossia.common import vocabulary
 from ossia.common.vocabulary import END, FIRST_SPECIAL
-from workers.engine.grammar import Mask
+from workers.engine.grammar import Allowed, Below
 from workers.grammar import masks
 from workers.grammar.content import Body
 from workers.grammar.headers import OVER, Free, Header, Held, Place
@@ -41,7 +41,7 @@ class Turn:
         self._body: Body | None = None
         self._steps = [self._enter(language.start, 0)]
 
-    def mask(self) -> Mask:
+    def mask(self) -> Allowed:
         """The ids that may come next. None of the allowed ids is a special token that the place has no use for."""
         place, reasoning, _ = self._steps[-1]
         match place:
@@ -50,7 +50,7 @@ class Turn:
             case Held(end):
                 return self._held.mask(end)
             case Free(end):
-                return masks.only(*self._closing()) if self._spent(place, reasoning) else masks.text_and(end)
+                return masks.only(*self._closing()) if self._spent(place, reasoning) else Below(FIRST_SPECIAL, end)
 
     def accept(self, token: int) -> None:
         """Goes on by a token that the mask allows. Raises ValueError on others, and is of no use any more."""

@@ -11,7 +11,7 @@ from workers.engine.plan import Int, Plan
 def adjusted(plan: Plan) -> NDArray[np.bool_]:
     """[N] whether the row's logits are changed."""
     penalized = (plan.repetitions != 1) & (np.diff(plan.seen_starts) > 0)
-    changed: NDArray[np.bool_] = penalized | (np.diff(plan.bias_starts) > 0) | (plan.mask_rows >= 0)
+    changed: NDArray[np.bool_] = penalized | (np.diff(plan.bias_starts) > 0) | (plan.below >= 0) | (plan.mask_rows >= 0)
     return changed
 
 
@@ -21,6 +21,8 @@ def adjust(values: Tensor, plan: Plan, vocab_size: int, share: range) -> None:
         _penalize(values, plan, share)
     if len(plan.bias_ids):
         _add(values, plan, share)
+    if (plan.below >= 0).any():
+        _bound(values, plan, share)
     if len(plan.masks):
         _forbid(values, plan, vocab_size, share)
 
@@ -41,6 +43,17 @@ def _cells(ids: Int, starts: Int, share: range) -> tuple[NDArray[np.int64], NDAr
     here = (ids >= share.start) & (ids < share.stop)
     rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     return rows[here], ids[here].astype(np.int64) - share.start, here
+
+
+def _bound(values: Tensor, plan: Plan, share: range) -> None:
+    """Fills in the ends of rows, all of one length at once, and puts back what may come all the same."""
+    kept = np.flatnonzero((plan.below >= 0) & (plan.ends >= share.start) & (plan.ends < share.stop))
+    ids = plan.ends[kept].astype(np.int64) - share.start
+    spared = values[kept, ids]
+    for below in set(plan.below.tolist()) - {-1}:
+        rows = torch.from_numpy(np.flatnonzero(plan.below == below)).to(values.device)
+        values[:, max(0, below - share.start) :].index_fill_(0, rows, -torch.inf)
+    values[kept, ids] = spared
 
 
 def _forbid(values: Tensor, plan: Plan, vocab_size: int, share: range) -> None:

@@ -19,6 +19,8 @@ COLUMNS = (
     "output_positions",
     "logprobs",
     "repetitions",
+    "below",
+    "ends",
     "mask_rows",
 )
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ossia.common.vocabulary import CALL, END, FIRST_SPECIAL, RETURN, SIZE, encode, load
+from workers.engine import grammar
 from workers.engine.checks import MAX_BIAS
-from workers.engine.grammar import Mask
 from workers.engine.outcome import NOTHING_ALLOWED
 from workers.simulated.mix import pair
 
@@ -27,12 +27,12 @@ Bits = NDArray[np.bool_]
 class Allowed:
     """The ids that a grammar's mask and biases leave; with neither, all of them."""
 
-    def __init__(self, mask: Mask | None, banned: Sequence[int]) -> None:
+    def __init__(self, mask: grammar.Allowed, banned: Sequence[int]) -> None:
         self._mask = mask
         self._banned = frozenset(banned)
 
     def __contains__(self, token: int) -> bool:
-        return token not in self._banned and (self._mask is None or bool(self._mask[token >> 5] >> np.uint32(token & 31) & 1))
+        return token not in self._banned and grammar.allows(self._mask, token)
 
     def improvise(self, index: int, before: int, chance: int) -> int:
         """A token that is allowed behind `before`, as number `index` of its message; NOTHING_ALLOWED where none is.
@@ -73,10 +73,7 @@ class Allowed:
         return NOTHING_ALLOWED
 
     def _bits(self) -> Bits:
-        if self._mask is None:
-            bits = np.arange(SIZE) < FIRST_SPECIAL
-        else:
-            bits = np.unpackbits(self._mask.view(np.uint8), count=SIZE, bitorder="little").astype(bool)
+        bits = np.arange(SIZE) < FIRST_SPECIAL if self._mask is None else grammar.spelled(self._mask, SIZE)
         bits[list(self._banned)] = False
         return bits
 

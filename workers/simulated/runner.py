@@ -39,7 +39,6 @@ class SimulatedRunner:
         self.sliding_blocks = sliding_blocks
         self.kernels = {"attention": "simulated", "experts": "simulated", "linear": "simulated"}
         self._cache = Cache(kv_blocks, sliding_blocks, block_size, config.window)
-        self._words = -(-config.vocab_size // 32)
         self._costs = costs
         self._timer = timer
         self._sleep = sleep
@@ -93,11 +92,10 @@ class SimulatedRunner:
         return state
 
     def _allowed(self, plan: Plan, row: int) -> Allowed:
-        number, biased = int(plan.mask_rows[row]), slice(plan.bias_starts[row], plan.bias_starts[row + 1])
-        if number < 0 and biased.start == biased.stop:
+        allowed, biased = plan.allowed(row, self.config.vocab_size), slice(plan.bias_starts[row], plan.bias_starts[row + 1])
+        if allowed is None and biased.start == biased.stop:
             return ANYTHING
-        mask = plan.masks[number * self._words : (number + 1) * self._words] if number >= 0 else None
-        return Allowed(mask, plan.bias_ids[biased][plan.bias_values[biased] <= FORBIDS].tolist())
+        return Allowed(allowed, plan.bias_ids[biased][plan.bias_values[biased] <= FORBIDS].tolist())
 
     def _remember(self, keys: Iterable[tuple[int, int]], states: Sequence[State | None]) -> None:
         self._states.update((key, state) for key, state in zip(keys, states, strict=True) if state)

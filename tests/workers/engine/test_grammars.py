@@ -6,7 +6,7 @@ import pytest
 from tests.fakes.grammar import FakeGrammar, mask_of
 from tests.fakes.runner import VOCAB, alone
 from tests.workers.engine.harness import GREEDY, Harness, limits
-from workers.engine.grammar import Mask
+from workers.engine.grammar import Allowed, Below, Mask
 from workers.engine.request import Finish
 from workers.engine.sampling import Sampling
 
@@ -45,11 +45,11 @@ class Failing(FakeGrammar):
         self._fails, self._left = method, call
         self._failed = False
 
-    def _mask(self) -> Mask | None:
+    def _mask(self) -> Allowed:
         length = len(self.accepted)
         return mask_of([20]) if length % 5 == 4 else None  # so that drafts are forced now and then
 
-    def mask(self) -> Mask | None:
+    def mask(self) -> Allowed:
         self._check("mask")
         return super().mask()
 
@@ -159,4 +159,59 @@ def test_free_requests_carry_no_masks() -> None:
     harness.step()
     plan = harness.runner.plans[0]
     assert (len(plan.masks), plan.mask_rows.tolist(), len(plan.bias_ids), len(plan.seen_ids)) == (0, [-1], 0, 0)
+    assert plan.below.tolist() == [-1]
     assert VOCAB > 32
+
+
+class Free(FakeGrammar):
+    def _mask(self) -> Allowed:
+        return Below(40, 50)
+
+
+def test_what_is_allowed_below_an_id_takes_no_mask() -> None:
+    harness = Harness(limits(draft_sequences=0))
+    for rid in range(2):
+        harness.submit(rid, [9 + rid], TEN, grammar=Free(0))
+    harness.run()
+    assert all(len(plan.masks) == 0 for plan in harness.runner.plans)
+    assert harness.runner.plans[0].below.tolist() == [40, 40]
+    tokens = {*harness.tokens(0), *harness.tokens(1)}
+    assert tokens <= {*range(40), 50} and len(tokens) > 5
+
+
+class Counted(FakeGrammar):
+    """Ten tokens that are forced, then any of some that repeat themselves, which takes a mask; counts the masks asked for."""
+
+    some = mask_of([20, 21])
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.asked = 0
+
+    def mask(self) -> Allowed:
+        self.asked += 1
+        return super().mask()
+
+    def _mask(self) -> Allowed:
+        length = len(self.accepted)
+        return mask_of([30 + length]) if length < 9 else self.some
+
+    def accept(self, token: int) -> None:
+        self.accepted.append(token)
+
+    def forced(self, limit: int) -> list[int]:
+        return list(range(30 + len(self.accepted), 39))[:limit]
+
+
+def test_drafts_take_one_mask_a_step_at_most() -> None:
+    harness = Harness(limits(token_budget=30), memory=1)
+    counted = Counted()
+    harness.submit(0, [9], Sampling(temperature=0.0, max_tokens=40, ignore_eos=True), grammar=counted)
+    asked = []
+    while harness.scheduler.busy:
+        before = counted.asked
+        harness.step()
+        asked.append(counted.asked - before)
+    assert harness.requests[0].drafted == 8  # nothing is looked up where a mask holds
+    assert asked[:3] == [1, 2, 1]
+    assert max(asked[2:]) == 1

@@ -8,8 +8,8 @@ import pytest
 from tests.fakes.grammar import FakeGrammar
 from tests.fakes.runner import STOP, VOCAB, alone
 from tests.workers.engine.harness import GREEDY, limits
-from workers.engine.drafts import allows
 from workers.engine.errors import Cause, Refusal
+from workers.engine.grammar import allows
 from workers.engine.sampling import Sampling
 
 NAN = float("nan")

@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 
 from ossia.v1 import engine_pb2
-from tests.workers.grammar.walks import follow, start
+from tests.workers.grammar.walks import bits, follow, start
 
 Schema = dict[str, Any] | bool
 
@@ -34,5 +34,4 @@ def goes_on(tokens: list[int], schema: Schema) -> bool:
         follow(state, tokens)
     except (AssertionError, ValueError):
         return False
-    mask = state.mask()
-    return mask is not None and bool(mask.any())
+    return len(bits(state.mask())) > 0

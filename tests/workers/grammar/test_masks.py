@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossia.common import vocabulary
-from ossia.common.vocabulary import CALL, FIRST_SPECIAL, RETURN, SIZE, encode
+from ossia.common.vocabulary import FIRST_SPECIAL, RETURN, SIZE, encode
 from tests.workers.grammar.walks import ids
 from workers.grammar import masks
 
@@ -14,10 +14,6 @@ from workers.grammar import masks
 @given(st.lists(st.integers(0, SIZE - 1), unique=True))
 def test_a_mask_allows_its_ids_alone(tokens: list[int]) -> None:
     assert ids(masks.only(*tokens)) == sorted(tokens)
-
-
-def test_text_and_one_special_token() -> None:
-    assert ids(masks.text_and(CALL)) == [*range(FIRST_SPECIAL), CALL]
 
 
 @given(

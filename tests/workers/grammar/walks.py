@@ -11,7 +11,8 @@ from ossia.common import vocabulary
 from ossia.common.vocabulary import END, FIRST_SPECIAL, RETURN, SIZE
 from ossia.v1 import engine_pb2
 from workers import grammar
-from workers.engine.grammar import Grammar, Mask
+from workers.engine.grammar import Allowed, Grammar, spelled
+from workers.engine.grammar import allows as allows
 
 ENDS = (RETURN, vocabulary.CALL, END)
 
@@ -20,19 +21,15 @@ def start(message: engine_pb2.Grammar) -> Grammar:
     return grammar.compile(message, SIZE).start()
 
 
-def ids(mask: Mask | None) -> list[int]:
+def ids(mask: Allowed) -> list[int]:
     """The ids that the mask allows."""
     found: list[int] = bits(mask).tolist()
     return found
 
 
-def bits(mask: Mask | None) -> NDArray[np.int64]:
+def bits(mask: Allowed) -> NDArray[np.int64]:
     assert mask is not None
-    return np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
-
-
-def allows(mask: Mask | None, token: int) -> bool:
-    return mask is None or bool(mask[token >> 5] >> np.uint32(token & 31) & 1)
+    return np.flatnonzero(spelled(mask, SIZE))
 
 
 def walk(state: Grammar, source: random.Random, limit: int = 2000, ending: float = 0.0) -> list[int]:

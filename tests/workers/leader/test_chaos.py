@@ -19,12 +19,11 @@ from tests.workers.engine.harness import audit_pool
 from tests.workers.leader.harness import Client, Server, eventually, serving
 from tests.workers.leader.test_watchers import Watch
 from workers.engine.errors import Cause, Refusal
-from workers.engine.grammar import Mask
+from workers.engine.grammar import Allowed, spelled
 from workers.engine.plan import Plan, Sampled
 
 REQUESTS = 10_000
 SESSIONS = 8  # at a time
-WORDS = -(-VOCAB // 32)
 GAP_S = 5.0  # between two frames of a session whose request runs: far more than any step takes
 
 
@@ -33,9 +32,8 @@ class QuickRunner:
 
     def execute(self, plan: Plan) -> Sampled:
         wanted = _next(plan.tokens[plan.rows].astype(np.int64), plan.positions[plan.rows].astype(np.int64)).astype(np.int32)
-        for row in np.flatnonzero(plan.mask_rows >= 0):
-            number = int(plan.mask_rows[row])
-            wanted[row] = _allowed(int(wanted[row]), plan.masks[number * WORDS : (number + 1) * WORDS])
+        for row in range(len(wanted)):
+            wanted[row] = _allowed(int(wanted[row]), plan.allowed(row, VOCAB))
         none, numbers = np.zeros(0, np.int32), np.zeros(0, np.float32)
         return Sampled(wanted, np.zeros(len(wanted), np.float32), [none] * len(wanted), [numbers] * len(wanted))
 
@@ -47,8 +45,10 @@ def _next(token: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray[np.i
     return (token * 31 + position * 17 + 11) % VOCAB
 
 
-def _allowed(token: int, mask: Mask) -> int:
-    ids = np.flatnonzero(np.unpackbits(mask.view(np.uint8), count=VOCAB, bitorder="little"))
+def _allowed(token: int, allowed: Allowed) -> int:
+    if allowed is None:
+        return token
+    ids = np.flatnonzero(spelled(allowed, VOCAB))
     return int(ids[np.searchsorted(ids, token) % len(ids)]) if len(ids) else -2
 
 
@@ -58,8 +58,8 @@ def undisturbed(submit: engine_pb2.Submit) -> list[int]:
     grammar = FakeGrammar(int(submit.grammar.regex)) if submit.HasField("grammar") else None
     while len(sequence) < len(submit.prompt) + submit.sampling.max_tokens:
         token = (sequence[-1] * 31 + (len(sequence) - 1) * 17 + 11) % VOCAB
-        if grammar is not None and (mask := grammar.mask()) is not None:
-            token = _allowed(token, mask)
+        if grammar is not None:
+            token = _allowed(token, grammar.mask())
         if token < 0:
             break
         sequence.append(token)

@@ -18,6 +18,7 @@ from tests.workers.leader.harness import LIMITS, Client, eventually, serving
 from tests.workers.leader.test_session import reason
 from workers import grammar
 from workers.engine.checks import invalid
+from workers.engine.grammar import spelled
 from workers.engine.plan import Plan, Sampled
 from workers.engine.sampling import Sampling
 from workers.leader import grammars
@@ -203,8 +204,7 @@ def forbidden(seed: int) -> list[int]:
     while (mask := fake.mask()) is None:
         state.append(10)
         fake.accept(10)
-    bits = np.unpackbits(mask.view(np.uint8), count=LIMITS.vocab_size, bitorder="little")
-    return [*state, int(np.flatnonzero(bits == 0)[-1])]
+    return [*state, int(np.flatnonzero(~spelled(mask, LIMITS.vocab_size))[-1])]
 
 
 async def test_a_resumption_replays_the_grammar() -> None:
@@ -279,19 +279,17 @@ class Obedient:
         self._stop = stop
 
     def execute(self, plan: Plan) -> Sampled:
-        words = -(-vocabulary.SIZE // 32)
-        tokens = [self._draw(plan, row, words) for row in range(len(plan.rows))]
+        tokens = [self._draw(plan, row) for row in range(len(plan.rows))]
         nothing = [np.zeros(0, np.int32)] * len(tokens)
         return Sampled(
             np.array(tokens, np.int32), np.zeros(len(tokens), np.float32), nothing, [np.zeros(0, np.float32)] * len(tokens)
         )
 
-    def _draw(self, plan: Plan, row: int, words: int) -> int:
-        number = int(plan.mask_rows[row])
-        if number < 0:
+    def _draw(self, plan: Plan, row: int) -> int:
+        language = plan.allowed(row, vocabulary.SIZE)
+        if language is None:
             return self._stop
-        mask = plan.masks[number * words : (number + 1) * words]
-        allowed = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
+        allowed = np.flatnonzero(spelled(language, vocabulary.SIZE))
         generator = np.random.default_rng([int(plan.seeds[row]), int(plan.output_positions[row])])
         return int(generator.choice(allowed)) if len(allowed) else -2
 

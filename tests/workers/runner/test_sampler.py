@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tests.workers.driver import Request, Row, samplings
 from tests.workers.runner.shares import sample
+from workers.engine.batch import ALL
+from workers.engine.grammar import Below, spelled
 from workers.engine.plan import Plan, Sampled
 from workers.runner import logits as share_logits
 from workers.runner.rows import cut, joined
@@ -41,6 +43,7 @@ def adjusted(row: np.ndarray, request: Request) -> np.ndarray:
         row[token] = row[token] / by if row[token] > 0 else row[token] * by
     for token, value in request.bias.items():
         row[token] += np.float32(value)
+    row[~spelled(None if request.below == ALL else request.below, len(row))] = -np.inf
     if request.mask is not None:
         row[np.unpackbits(request.mask.view(np.uint8), bitorder="little")[: len(row)] == 0] = -np.inf
     return row
@@ -80,6 +83,7 @@ def _steps(draw: st.DrawFn) -> tuple[np.ndarray, list[Request]]:
     """Rows of few distinct logits, so that ties are common, and requests that ask for anything."""
     vocabulary = draw(st.sampled_from([3, 40, 128, 300, 517]))
     ids = st.integers(0, vocabulary - 1)
+    belows = st.just(ALL) | st.builds(Below, ids, ids)
     source = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
 
     def request() -> Request:
@@ -95,6 +99,7 @@ def _steps(draw: st.DrawFn) -> tuple[np.ndarray, list[Request]]:
             seen=draw(st.lists(ids, max_size=8)),
             bias=draw(st.dictionaries(ids, st.sampled_from([-np.inf, -100.0, -0.5, 0.25, 5.0, 100.0]), max_size=5)),
             mask=None if allowed is None else mask_of(list(allowed), vocabulary),
+            below=draw(belows),
             logprobs=draw(st.sampled_from([-1, -1, 0, 2, 20])),
             output=[0] * draw(st.integers(0, 5)),
         )
@@ -156,13 +161,14 @@ def test_logits_that_are_no_numbers_yield_no_token(value: float, ranks: int) -> 
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_where_nothing_is_allowed(ranks: int) -> None:
-    logits = np.zeros((4, 70), np.float32)
+    logits = np.zeros((5, 70), np.float32)
     nothing = mask_of([], 70)
     requests = [Request([], mask=nothing), Request([], mask=nothing, temperature=1.0, logprobs=2)]
     requests += [Request([], mask=mask_of([69], 70), bias={69: -np.inf}, temperature=1.0, top_k=3)]
     requests += [Request([], mask=mask_of([69], 70), temperature=1.0, top_p=0.2)]
+    requests += [Request([], below=Below(0, 69), bias={69: -np.inf})]
     found = sample(torch.from_numpy(logits), plan_of(requests), ranks)
-    assert found.tokens.tolist() == [-2, -2, -2, 69]
+    assert found.tokens.tolist() == [-2, -2, -2, 69, -2]
 
 
 def test_a_share_without_any_allowed_id() -> None:
@@ -201,6 +207,7 @@ def requests_of_all_kinds(vocabulary: int) -> list[Request]:
         {"logprobs": 20, "bias": {some[0]: 3.0, some[1]: -100.0}},
         {"temperature": 1.0, "mask": mask_of(some, vocabulary), "logprobs": 0},
         {"temperature": 2.0, "top_k": 5000},
+        {"temperature": 1.0, "below": Below(vocabulary - 1000, vocabulary - 7)},
     ]
     return [Request([], seed=n, **kind) for n, kind in enumerate(kinds)]
 
