@@ -180,7 +180,7 @@ class Router:
         while True:
             ready = self._roster.ready()
             if candidates := [replica for replica in ready if replica not in request.full]:
-                return self._policy(candidates)
+                return self._policy(candidates, request.submit)
             if ready:
                 raise next(reversed(request.full.values()))
             wait_s = request.until - time.monotonic()
