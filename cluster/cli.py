@@ -53,11 +53,6 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-deterministic_option = click.option(
-    "--deterministic", is_flag=True, default=None, help="The same bits for a request in any batch; slower."
-)
-
-
 @click.group(invoke_without_command=True)
 @click.version_option(package_name="ossia", message="ossia %(version)s")
 @click.pass_context
@@ -72,6 +67,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--costs", help="Of --engine simulated, seconds: a step, a token prefilled, decoded, of context."),
         click.option("--device", help="That --engine simulated takes the time of, --ranks of them.  [default: H100]"),
+        click.option("--deterministic", is_flag=True, default=None, help="The same bits for a request in any batch; slower."),
         click.option("--engine", type=click.Choice(["torch", "simulated"]), help="What computes.  [default: torch]"),
     ):
         command = option(command)
@@ -89,7 +85,6 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--name", help="Of this instance; several run side by side.  [default: ossia]")
 @click.option("--served-model-name", multiple=True, help="Name for clients; repeatable.  [default: the model's]")
 @model_options
-@deterministic_option
 @engine_options
 @click.option("--grace", type=float, help=GRACE)
 @click.option("--ray-address", help="HOST:PORT of a running Ray.  [default: start one of its own]")
@@ -199,7 +194,6 @@ def router(
 @click.option("--port", type=int, default=50051, show_default=True, help="Of the leader (gRPC); 0 for a free one.")
 @click.option("--served-model-name", multiple=True, help="Name for clients; repeatable.  [default: the model's]")
 @model_options
-@deterministic_option
 @engine_options
 @click.option("--grace", type=float, help=GRACE)
 @token_option

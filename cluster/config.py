@@ -48,7 +48,7 @@ def load(flags: Mapping[str, object], file: Path | None = None) -> ServeConfig:
     settings |= {name: _checked(name, value, flag(name)) for name, value in flags.items() if value is not None}
     config = ServeConfig(**settings)  # type: ignore[arg-type]  # _checked gave each value its field's type
     for name in TORCH_ONLY if config.engine == "simulated" else SIMULATED_ONLY:
-        if name in settings:
+        if settings.get(name, getattr(ServeConfig, name)) != getattr(ServeConfig, name):
             raise UserError(f"{flag(name)} means nothing to --engine {config.engine}: leave it out")
     return config
 

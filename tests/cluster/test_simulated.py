@@ -1,6 +1,7 @@
 """`--engine simulated` from its settings to the head's spec."""
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from cluster import config, serve
 from cluster.config import ServeConfig
 from cluster.spec import HeadSpec
 from ossia.common.errors import UserError
+from workers.simulated import models
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +24,13 @@ def test_it_needs_no_checkpoint_and_no_device(tmp_path: Path, monkeypatch: pytes
     asked = config.load({"engine": "simulated", "ranks": 4, "kv_memory": "1GiB"})
     model, runner, cache, gpus = serve.prepare(asked)
     assert model.names == ("gpt-oss-20b", "openai/gpt-oss-20b")
+    model_config = models.find("gpt-oss-20b")
     assert (runner.layout.ranks, runner.kv_memory, list(gpus)) == (1, 4 << 30, [])
-    assert cache.startswith("1")
+    spans = [int(number) for number in re.findall(r"\d+", cache)]
+    kinds = [model_config.is_sliding(layer) for layer in range(model_config.num_hidden_layers)]
+    token_bytes = 2 * model_config.num_key_value_heads * model_config.head_dim * 2
+    used = sum(token_bytes * span * kinds.count(sliding) for span, sliding in zip(spans, (False, True), strict=True))
+    assert 0.99 * (4 << 30) < used <= 4 << 30, cache
     assert list(tmp_path.iterdir()) == []
     spec = serve.head_spec(asked, model, runner, gpus, tmp_path)
     assert spec.shard == "workers.simulated.shard:SimulatedShard"
@@ -41,6 +48,15 @@ def test_costs_are_given_by_flag_or_file(tmp_path: Path) -> None:
     file.write_text("engine: simulated\ncosts: [0.01, 1e-5, 2.0e-5, 0]\n")
     assert serve.prepare(config.load({}, file)).runner.costs == (0.01, 1e-5, 2e-5, 0.0)
     assert serve.prepare(config.load({"costs": "1,2,3,4"}, file)).runner.costs == (1.0, 2.0, 3.0, 4.0)
+
+
+def test_settings_that_ask_for_nothing_mean_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "ossia.yaml"
+    file.write_text("engine: simulated\ndeterministic: false\nunpack-experts: false\nexperts: ep\n")
+    assert config.load({}, file) == ServeConfig(engine="simulated")
+    file.write_text("engine: simulated\ndeterministic: true\n")
+    with pytest.raises(UserError, match="--deterministic means nothing"):
+        config.load({}, file)
 
 
 def test_a_folder_needs_no_weights(model: Path, tmp_path: Path) -> None:
