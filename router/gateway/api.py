@@ -31,6 +31,7 @@ from router.harmony.vocabulary import encode
 
 T = TypeVar("T")
 _LONG = 1 << 16  # bytes of a body: some 20 ms of work
+_MAX_GRAMMAR = 1 << 20  # bytes, of which every choice has a copy: four of the largest contents that engines take
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class Api:
         for prompt in prompts:
             _check(prompt, card, body.prompt_param)
             submit = body.submit(prompt, card)
+            _check_grammar(submit.grammar, body.needs_grammar)
             _bound(submit, card, most, body.names.get("sampling.max_tokens", "max_tokens"))
             submits += copies(submit, body.choices)
         return submits
@@ -149,6 +151,12 @@ def _check(prompt: list[int], card: engine_pb2.DescribeResponse, param: str) -> 
     if len(prompt) >= card.max_context:
         raise context_length_exceeded(len(prompt), card.max_context, param)
     check_ids(prompt, card, param)
+
+
+def _check_grammar(grammar: engine_pb2.Grammar, param: str | None) -> None:
+    if (size := grammar.ByteSize()) > _MAX_GRAMMAR:
+        message = f"what the output is held to takes {size} bytes, more than the {_MAX_GRAMMAR} that it may"
+        raise invalid(message, param, "grammar_too_large")
 
 
 def _bound(submit: engine_pb2.Submit, card: engine_pb2.DescribeResponse, most: int, param: str) -> None:

@@ -13,7 +13,7 @@ from router.gateway.logprobs import entry
 from router.gateway.schema_chat import ChatBody
 from router.gateway.turn import Call, Seen, Turn, join
 from router.harmony.parse import ReasoningDelta, TextDelta, ToolCallDelta
-from router.harmony.vocabulary import FIRST_SPECIAL
+from router.harmony.vocabulary import CALL, FIRST_SPECIAL
 
 
 @dataclass
@@ -33,13 +33,18 @@ class ChatPiece:
 class ChatChoice(Choice[ChatPiece]):
     """One turn of the assistant."""
 
-    def __init__(self, source: Source, body: ChatBody, submit: engine_pb2.Submit) -> None:
+    def __init__(self, source: Source, body: ChatBody, submit: engine_pb2.Submit, card: engine_pb2.DescribeResponse) -> None:
         super().__init__(source, submit, body.names)
-        self._turn = Turn(body.stop or (), tools=bool(body.offered))
+        self._silent = frozenset(token for token in body.stop_token_ids or () if token < FIRST_SPECIAL)
+        self._turn = Turn(body.stop or (), tools=bool(body.offered), silent=self._silent)
+        self._ends = frozenset({CALL, *card.stop_token_ids})
+        self._ended = False  # by the model
 
     def _read(self, delta: engine_pb2.Delta) -> ChatPiece:
         repairs = self._turn.repairs
         piece = self._feed(delta)
+        if delta.tokens:
+            self._ended = delta.tokens[-1] in self._ends
         ended = self._turn.stopped or delta.finish
         if ended:
             piece.seen += self._turn.close()
@@ -53,7 +58,7 @@ class ChatChoice(Choice[ChatPiece]):
             return ChatPiece(self._turn.feed(delta.tokens))
         piece = ChatPiece()
         for token, likely in zip(delta.tokens, delta.logprobs, strict=True):
-            if self._turn.answering and token < FIRST_SPECIAL:
+            if self._turn.answering and token < FIRST_SPECIAL and token not in self._silent:
                 piece.logprobs.append(entry(token, likely))
             piece.seen += self._turn.feed((token,))
             if self._turn.stopped:
@@ -66,7 +71,7 @@ class ChatChoice(Choice[ChatPiece]):
             return "stop"
         if cut_off(delta):
             return "length"
-        return "tool_calls" if self._turn.called else "stop"
+        return "tool_calls" if self._turn.called and self._ended else "stop"
 
 
 class ChatAnswer(Answer[ChatPiece]):
@@ -78,7 +83,7 @@ class ChatAnswer(Answer[ChatPiece]):
     def __init__(
         self, source: Source, body: ChatBody, submits: list[engine_pb2.Submit], card: engine_pb2.DescribeResponse
     ) -> None:
-        super().__init__(body, [ChatChoice(source, body, submit) for submit in submits], card)
+        super().__init__(body, [ChatChoice(source, body, submit, card) for submit in submits], card)
         self._with_logprobs = bool(body.logprobs)
 
     def _opening(self) -> list[Json]:

@@ -67,8 +67,8 @@ def cut_off(delta: engine_pb2.Delta) -> bool:
 
 def copies(submit: engine_pb2.Submit, count: int) -> list[engine_pb2.Submit]:
     """The same request so many times, each with randomness of its own: the first has the request's seed."""
-    submits = [engine_pb2.Submit() for _ in range(count)]
-    for index, own in enumerate(submits):
+    submits = [submit, *(engine_pb2.Submit() for _ in range(1, count))]
+    for index, own in enumerate(submits[1:], 1):
         own.CopyFrom(submit)
         if own.sampling.HasField("seed"):
             own.sampling.seed = derived(submit.sampling.seed, index)

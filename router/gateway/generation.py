@@ -1,7 +1,7 @@
 """One Submit from the gateway's side: its deltas timed and counted, its errors turned into the API's."""
 
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -31,24 +31,25 @@ class Source:
         submit.request_id, submit.traceparent = self.request_id, self.traceparent
         self.metrics.prompt_tokens.inc(len(submit.prompt))
         last = time.perf_counter()
-        first = True
+        begun = False
         try:
             async with aclosing(self.engine.generate(submit)) as deltas:
                 async for delta in deltas:
-                    now = time.perf_counter()
-                    self._observe(now - last, len(delta.tokens), first)
-                    first, last = False, now
+                    if delta.tokens:  # else it tells of the prompt, or of the end
+                        now = time.perf_counter()
+                        self._observe(now - last, len(delta.tokens), begun)
+                        begun, last = True, now
                     _refuse_broken(delta)
                     yield delta
         except EngineError as error:
             raise from_engine(error, names) from error
 
-    def _observe(self, seconds: float, tokens: int, first: bool) -> None:
+    def _observe(self, seconds: float, tokens: int, begun: bool) -> None:
         self.metrics.output_tokens.inc(tokens)
-        if first:
-            self.metrics.first_token.observe(seconds)
-        elif tokens:
+        if begun:
             self.metrics.inter_token.observe(seconds / tokens)
+        else:
+            self.metrics.first_token.observe(seconds)
 
 
 def _refuse_broken(delta: engine_pb2.Delta) -> None:
@@ -64,13 +65,13 @@ def _refuse_broken(delta: engine_pb2.Delta) -> None:
 @dataclass
 class Usage:
     """Tokens of one answer; `output` counts the stop token, and with a stop string only what led to it. All but the first three
-    are known once the engine has finished: 0 where a stop string ended it.
+    are told by the engine at its end, which it has not where a stop string ended the answer.
     """
 
     prompt: int
     output: int = 0
     reasoning: int = 0
-    cached: int = 0  # of the prompt
+    cached: int | None = None  # of the prompt; None: nothing was told
     drafted: int = 0  # of the output
     accepted: int = 0  # of the drafted ones
 
@@ -80,35 +81,34 @@ class Usage:
 
     def body(self) -> dict[str, object]:
         """The API's `usage`; drafts of the engine's own are told as OpenAI tells of those that a client predicted."""
+        drafts = {"accepted_prediction_tokens": self.accepted, "rejected_prediction_tokens": self.drafted - self.accepted}
+        told = self.cached is not None
         return {
             "prompt_tokens": self.prompt,
             "completion_tokens": self.output,
             "total_tokens": self.prompt + self.output,
-            "prompt_tokens_details": {"cached_tokens": self.cached},
-            "completion_tokens_details": {
-                "reasoning_tokens": self.reasoning,
-                "accepted_prediction_tokens": self.accepted,
-                "rejected_prediction_tokens": self.drafted - self.accepted,
-            },
+            "prompt_tokens_details": {"cached_tokens": self.cached} if told else {},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning, **(drafts if told else {})},
         }
 
 
 def total(usages: Sequence[Usage]) -> Usage:
     """Of all choices of several prompts."""
-    return _joined(usages, prompt=sum(usage.prompt for usage in usages), cached=sum(usage.cached for usage in usages))
+    return _joined(usages, prompt=sum(usage.prompt for usage in usages), cached=sum)
 
 
 def shared(usages: Sequence[Usage]) -> Usage:
     """Of the choices of one prompt, which counts once; cached is what none of them had to compute."""
-    return _joined(usages, prompt=usages[0].prompt, cached=min(usage.cached for usage in usages))
+    return _joined(usages, prompt=usages[0].prompt, cached=min)
 
 
-def _joined(usages: Sequence[Usage], prompt: int, cached: int) -> Usage:
+def _joined(usages: Sequence[Usage], prompt: int, cached: Callable[[list[int]], int]) -> Usage:
+    told = [usage.cached for usage in usages if usage.cached is not None]
     return Usage(
         prompt=prompt,
         output=sum(usage.output for usage in usages),
         reasoning=sum(usage.reasoning for usage in usages),
-        cached=cached,
+        cached=cached(told) if len(told) == len(usages) else None,
         drafted=sum(usage.drafted for usage in usages),
         accepted=sum(usage.accepted for usage in usages),
     )

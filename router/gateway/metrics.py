@@ -23,7 +23,7 @@ class Metrics:
         )
         self.in_flight = Gauge("ossia_gateway_in_flight_requests", "Requests of /v1 being served.", registry=registry)
         self.first_token = Histogram(
-            "ossia_gateway_time_to_first_token_seconds", "From Submit to the first delta.", buckets=_SECONDS, registry=registry
+            "ossia_gateway_time_to_first_token_seconds", "From Submit to the first token.", buckets=_SECONDS, registry=registry
         )
         self.inter_token = Histogram(
             "ossia_gateway_inter_token_seconds",

@@ -19,6 +19,12 @@ class Strict(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
 
+class Closed(Strict):
+    """One whose every key means something: others are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class Body(Strict):
     """A request's top level. The fields of the model are honoured; all others must be in one of the two tables."""
 
@@ -93,6 +99,8 @@ def _path(detail: ErrorDetails, body: Any) -> list[str | int]:
             path.append(step)
         elif detail["type"] == "missing" and position == len(steps) - 1:
             path.append(step)
+        elif detail["type"] == "extra_forbidden" and position == len(steps) - 1:
+            path[-1] = step  # what came last is an alternative that has the name of a key
     if detail["type"] in _TAGS:
         path.append(detail["ctx"]["discriminator"].strip("'"))
     return path

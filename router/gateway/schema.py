@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from ossia.common.vocabulary import SIZE
 from ossia.v1 import engine_pb2
 from router.gateway.errors import invalid
-from router.gateway.parsing import Body, Strict, wrong
+from router.gateway.parsing import Body, Closed, wrong
 from router.gateway.schema_formats import Held, ResponseFormat, StructuredOutputs
 
 MAX_STOP_STRINGS = 4
@@ -46,8 +46,8 @@ def _biases(value: object) -> object:
         return value
     if len(value) > MAX_BIASES:
         raise wrong(f"at most {MAX_BIASES} token ids are expected")
-    if wrongly := next((key for key in value if not _is_id(key)), None):
-        raise wrong(f"token ids are expected as keys, such as \"1734\", and not '{wrongly[:32]}'")
+    if wrongly := [key for key in value if not _is_id(key)]:
+        raise wrong(f"token ids are expected as keys, such as \"1734\", and not '{wrongly[0][:32]}'")
     return {int(key): bias for key, bias in value.items()}
 
 
@@ -55,10 +55,11 @@ def _is_id(key: str) -> bool:
     return key.isascii() and key.isdigit() and len(key) < 10 and str(int(key)) == key
 
 
-class StreamOptions(Strict):
+class StreamOptions(Closed):
     """Details of a stream; `include_obfuscation` is accepted and never needed."""
 
     include_usage: bool | None = None
+    include_obfuscation: bool | None = None
 
 
 class GenerationBody(Body):
@@ -111,7 +112,7 @@ class GenerationBody(Body):
             return self.held.param
         return "structured_outputs.harmony" if self.structured_outputs else None
 
-    @property
+    @cached_property
     def names(self) -> Mapping[str, str]:
         """As in `from_engine`: what the fields of Submit are called in this request."""
         held = self.held.names if self.held else {}
@@ -120,6 +121,7 @@ class GenerationBody(Body):
             "sampling.prompt_logprobs": "logprobs",
             "grammar": self.needs_grammar or "",
             **held,
+            **self._own_names(),
         }
 
     def check(self) -> None:
@@ -157,6 +159,10 @@ class GenerationBody(Body):
             seed=None if self.seed is None else self.seed & _UINT64,
             logit_bias=[engine_pb2.LogitBias(id=id_, bias=bias) for id_, bias in (self.logit_bias or {}).items()],
         )
+
+    def _own_names(self) -> Mapping[str, str]:
+        """Those that only this endpoint has."""
+        return {}
 
     def grammar(self, card: engine_pb2.DescribeResponse) -> engine_pb2.Grammar | None:
         """What the output is held to, None for nothing."""

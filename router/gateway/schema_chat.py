@@ -14,6 +14,7 @@ from router.gateway.schema_formats import JsonSchemaFormat, Name, Schema
 from router.gateway.schema_messages import MessageBody, only_functions
 from router.harmony.types import Effort, Format, Tool
 
+MAX_TOOLS = 256
 _EFFORTS: dict[str, Effort] = {"none": "low", "minimal": "low", "low": "low", "medium": "medium", "high": "high"}
 _NO_PARAMETERS: Json = {"type": "object", "properties": {}, "additionalProperties": False}
 
@@ -84,11 +85,10 @@ class ChatBody(GenerationBody):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     reasoning_effort: Annotated[str, AfterValidator(_known_effort)] | None = None
     thinking_token_budget: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
-    tools: list[ToolBody] | None = None
+    tools: Annotated[list[ToolBody], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Annotated[str, AfterValidator(_known_choice)] | NamedTool | None = None
 
-    @property
-    def names(self) -> Mapping[str, str]:
+    def _own_names(self) -> Mapping[str, str]:
         tokens = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
         called = {
             f"grammar.functions[{index}].{theirs}": f"tools[{place}].function.{ours}"
@@ -96,7 +96,6 @@ class ChatBody(GenerationBody):
             for theirs, ours in (("parameters", "parameters"), ("recipient", "name"))
         }
         return {
-            **super().names,
             "sampling.max_tokens": tokens,
             "sampling.logprobs": "top_logprobs",
             "grammar.functions": "tools",
@@ -180,8 +179,8 @@ class ChatBody(GenerationBody):
         return [place for place, tool in enumerate(self.offered) if named in (None, tool.function.name)]
 
     def _needing_grammar(self) -> Iterator[str]:
-        if self.held:
-            yield self.held.param
+        if param := super().needs_grammar:
+            yield param
         yield from (f"tools[{place}].function.strict" for place in self._callable if self.offered[place].function.strict)
         if self._must_call:
             yield "tool_choice"

@@ -2,11 +2,11 @@
 
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, ConfigDict, Discriminator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, model_validator
 
 from ossia.v1 import engine_pb2
 from router.gateway.errors import Json, dumps
-from router.gateway.parsing import Strict, wrong
+from router.gateway.parsing import Closed, wrong
 
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+$")]
 _OBJECT = '{"type":"object"}'
@@ -41,14 +41,14 @@ def _schema(schema: Json | str, param: str) -> Held:
     return Held(engine_pb2.Grammar(json_schema=text), param)
 
 
-class Text(Strict):
+class Text(Closed):
     """Any text."""
 
     type: Literal["text"]
     held: ClassVar[None] = None
 
 
-class JsonObject(Strict):
+class JsonObject(Closed):
     """Any JSON object."""
 
     type: Literal["json_object"]
@@ -58,7 +58,7 @@ class JsonObject(Strict):
         return _schema(_OBJECT, "response_format")
 
 
-class JsonSchema(Strict):
+class JsonSchema(Closed):
     """`strict` is accepted: the answer is held to the schema whatever it says."""
 
     name: Name
@@ -67,7 +67,7 @@ class JsonSchema(Strict):
     strict: bool | None = None
 
 
-class JsonSchemaFormat(Strict):
+class JsonSchemaFormat(Closed):
     """What satisfies a schema."""
 
     type: Literal["json_schema"]
@@ -81,13 +81,11 @@ class JsonSchemaFormat(Strict):
 ResponseFormat = Annotated[Text | JsonObject | JsonSchemaFormat, Discriminator("type")]
 
 
-class StructuredOutputs(Strict):
+class StructuredOutputs(Closed):
     """One of the kinds that vLLM has; a schema may be an object or its JSON, a grammar is Lark's.
 
     With `harmony` the output is a turn whose final channel is held, or nothing of it, as chats' outputs always are.
     """
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     json_: Annotated[Schema | str | None, Field(alias="json")] = None
     regex: str | None = None

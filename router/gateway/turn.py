@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from router.gateway.stop import StopStrings
@@ -28,14 +28,15 @@ class Turn:
     """What comes out, joined, does not depend on how tokens are grouped.
 
     Stop strings are looked for in the visible answer alone. A call that no client could take (no tools were offered, or
-    the name is not one that the API allows) is shown as text instead of being lost.
+    the name is not one that the API allows) is shown as text instead of being lost. `silent` are ids that have no text.
     """
 
-    def __init__(self, stop: Sequence[str], tools: bool) -> None:
+    def __init__(self, stop: Sequence[str], tools: bool, silent: Set[int] = frozenset()) -> None:
         self._parser = Parser()
         self._stop = StopStrings(stop)
         self._one_by_one = bool(stop)  # or else tokens after the one that completes a stop string would be counted
         self._tools = tools
+        self._silent = silent
         self._calls: dict[int, int] = {}  # the parser's index of a call -> ours
         self.tokens = 0
 
@@ -68,7 +69,7 @@ class Turn:
         seen: list[Seen] = []
         for group in ([token] for token in tokens) if self._one_by_one else (tokens,):
             self.tokens += len(group)
-            seen += self._see(self._parser.feed(group))
+            seen += self._see(self._parser.feed([token for token in group if token not in self._silent]))
             if self.stopped:
                 break
         return join(seen)

@@ -1,16 +1,23 @@
 """Several answers to one request, log probabilities, echoed prompts, and answers that their grammar cut off."""
 
 import asyncio
+import time
 from typing import Any
 
 import grpc
 import pytest
+from prometheus_client import CollectorRegistry
 
 from ossia.v1 import engine_pb2
 from router.engine import EngineError
-from router.gateway.generation import Usage, shared, total
+from router.gateway.chat import ChatAnswer
+from router.gateway.choice import copies
+from router.gateway.errors import dumps
+from router.gateway.generation import Source, Usage, shared, total
+from router.gateway.metrics import Metrics
+from router.gateway.schema_chat import ChatBody
 from router.harmony.vocabulary import CALL, CHANNEL, MESSAGE, RETURN, decode, encode, token_bytes
-from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, answer, call, likely, pairs
+from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, answer, call, card, likely, pairs
 from tests.router.gateway.conftest import eventually
 
 ASK: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
@@ -50,7 +57,7 @@ class Numbered(ScriptedEngine):
             for index, token in enumerate(tokens):
                 await asyncio.sleep(0.001 * number)
                 yield engine_pb2.Delta(first_index=index, tokens=[token])
-            usage = engine_pb2.Usage(cached_tokens=16 * number, drafted_tokens=number, accepted_tokens=1)
+            usage = engine_pb2.Usage(cached_tokens=16 * number, drafted_tokens=2 * number + 1, accepted_tokens=1)
             yield engine_pb2.Delta(first_index=len(tokens), finish=FINISH.FINISH_REASON_STOP, usage=usage)
         finally:
             self.running -= 1
@@ -68,7 +75,7 @@ async def test_each_choice_is_an_answer_and_the_prompt_counts_once(start: Any, s
     assert details == {
         "reasoning_tokens": 3 * len(encode("Hm.")),
         "accepted_prediction_tokens": 3,
-        "rejected_prediction_tokens": 0,
+        "rejected_prediction_tokens": 0 + 2 + 4,
     }
     assert usage["prompt_tokens_details"] == {"cached_tokens": 0}, "the first choice has computed all of it"
     assert engine.running == 0
@@ -115,6 +122,24 @@ def test_usage_adds_up() -> None:
     one, two = Usage(10, 3, 1, cached=8, drafted=4, accepted=2), Usage(10, 5, 2, cached=0, drafted=1, accepted=0)
     assert shared([one, two]) == Usage(10, 8, 3, cached=0, drafted=5, accepted=2)
     assert total([one, two]) == Usage(20, 8, 3, cached=8, drafted=5, accepted=2)
+    stopped = Usage(10, 2)
+    assert total([shared([one, stopped]), two]).cached is None, "what one was not told of is not known of all"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("n", [1, 2])
+async def test_what_the_engine_tells_at_its_end_is_not_made_up(start: Any, stream: bool, n: int) -> None:
+    engine = ScriptedEngine(*pairs(answer("one two three"), 1))
+    _, usage = await chat(start, engine, stream, n=n)
+    assert usage["prompt_tokens_details"] == {"cached_tokens": 2}
+    assert usage["completion_tokens_details"] == {
+        "reasoning_tokens": 0,
+        "accepted_prediction_tokens": 3 * n,
+        "rejected_prediction_tokens": 2 * n,
+    }
+    _, usage = await chat(start, engine, stream, stop="two", n=n)
+    assert usage["prompt_tokens_details"] == {}
+    assert usage["completion_tokens_details"] == {"reasoning_tokens": 0}
 
 
 async def test_a_choice_that_fails_ends_the_others(start: Any) -> None:
@@ -222,6 +247,14 @@ async def test_an_echoed_prompt_has_log_probabilities_but_for_its_first_token(st
             assert text[offset:].startswith(token)
 
 
+async def test_the_first_token_is_timed_and_not_what_is_told_of_the_prompt(start: Any) -> None:
+    gateway = await start(Scoring())
+    ask = {"model": MODEL, "prompt": TEXT, "echo": True, "logprobs": 1, "max_tokens": 1}
+    assert (await gateway.http.post("/v1/completions", json=ask)).status_code == 200
+    assert gateway.metric("ossia_gateway_time_to_first_token_seconds_count") == 1
+    assert gateway.metric("ossia_gateway_inter_token_seconds_count") == 0
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_echo_alone(start: Any, stream: bool) -> None:
     """Control tokens are spelled, half a character is a replacement, and a stop string is looked for in the output alone."""
@@ -284,5 +317,41 @@ async def test_a_call_that_was_cut_off_is_no_call_to_act_on(start: Any) -> None:
     engine = ScriptedEngine(tokens, finish=FINISH.FINISH_REASON_GRAMMAR)
     ((choice,), _) = await chat(start, engine, False, tools=tools)
     assert (choice["finish_reason"], choice["finish_details"]["type"]) == ("length", "grammar")
-    ((choice,), _) = await chat(start, ScriptedEngine([*tokens, CALL]), False, tools=tools)
-    assert choice["finish_reason"] == "tool_calls"
+    for size in (1, 100):
+        engine = ScriptedEngine(*pairs([*tokens, CALL], size))
+        ((choice,), _) = await chat(start, engine, False, tools=tools)
+        assert choice["finish_reason"] == "tool_calls"
+        engine = ScriptedEngine(*pairs(tokens, size))
+        ((choice,), _) = await chat(start, engine, False, tools=tools, stop_token_ids=tokens[-1:])
+        assert choice["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("size", [1, 100])
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("more", [{}, {"logprobs": True}, {"stop": "nowhere"}])
+async def test_the_token_that_ends_is_not_shown_in_chats_either(start: Any, stream: bool, size: int, more: Any) -> None:
+    tokens = answer("Hi!")[:-1]
+    engine = ScriptedEngine(*pairs(tokens, size))
+    ((choice,), usage) = await chat(start, engine, stream, stop_token_ids=tokens[-1:], **more)
+    assert (choice["content"], choice["finish_reason"], usage["completion_tokens"]) == ("Hi", "stop", len(tokens))
+    if choice["logprobs"]:
+        assert [entry["token"] for entry in choice["logprobs"]["content"]] == ["Hi"]
+
+
+# ------------------------------------------------------------ many tools
+
+
+def test_many_choices_of_many_tools_are_made_at_once() -> None:
+    tools = [{"type": "function", "function": {"name": f"tool{place}", "strict": True}} for place in range(256)]
+    body = ChatBody.parse(dumps({**ASK, "n": 128, "tools": tools}).encode())
+    assert body.names is body.names
+    submits = copies(body.submit([1] * 1000, card()), body.choices)
+    source = Source(ScriptedEngine(), Metrics(CollectorRegistry()), "id", "")
+    begun = time.process_time()
+    ChatAnswer(source, body, submits, card())
+    assert time.process_time() - begun < 0.1
+
+
+def test_one_choice_is_the_request_itself() -> None:
+    one = engine_pb2.Submit(prompt=[1], sampling=engine_pb2.Sampling(seed=4))
+    assert copies(one, 1)[0] is one

@@ -63,6 +63,7 @@ CHAT: list[tuple[dict[str, Any], str, str]] = [
     ({"tool_choice": {"type": "function"}}, "tool_choice.function", "missing_required_parameter"),
     ({"tool_choice": {"type": "custom", "function": {"name": "x"}}}, "tool_choice.type", "unsupported_value"),
     ({"tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice.function.name", "invalid_value"),
+    ({"tools": [{**TOOL, "function": {"name": f"f{i}"}} for i in range(257)]}, "tools", "invalid_value"),
     ({"tools": [TOOL, TOOL]}, "tools[1].function.name", "invalid_value"),
     ({"n": 0}, "n", "invalid_value"),
     ({"n": 129}, "n", "invalid_value"),
@@ -88,6 +89,7 @@ SHARED: list[tuple[dict[str, Any], str, str]] = [
     ({"top_k": 201_089}, "top_k", "invalid_value"),
     ({"logit_bias": [5]}, "logit_bias", "invalid_type"),
     ({"logit_bias": {"the": 1}}, "logit_bias", "invalid_value"),
+    ({"logit_bias": {"": 1}}, "logit_bias", "invalid_value"),
     ({"logit_bias": {"05": 1}}, "logit_bias", "invalid_value"),
     ({"logit_bias": {"-5": 1}}, "logit_bias", "invalid_value"),
     ({"logit_bias": {"5": 100.5}}, "logit_bias", "invalid_value"),
@@ -122,6 +124,25 @@ SHARED: list[tuple[dict[str, Any], str, str]] = [
     ({"structured_outputs": {"json_object": False}}, "structured_outputs.json_object", "invalid_value"),
     ({"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}}, "structured_outputs", "invalid_value"),
     ({"structured_outputs": {"regex": "a"}, "ignore_eos": True}, "ignore_eos", "invalid_value"),
+    ({"structured_outputs": {"harmony": True}, "ignore_eos": True}, "ignore_eos", "invalid_value"),
+    ({"structured_outputs": {"regex": "a" * (1 << 20)}}, "structured_outputs.regex", "grammar_too_large"),
+    ({"response_format": {"type": "text", "schema": {}}}, "response_format.schema", "unknown_parameter"),
+    ({"response_format": {"type": "json_object", "schema": {}}}, "response_format.schema", "unknown_parameter"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}, "more": 1}},
+        "response_format.more",
+        "unknown_parameter",
+    ),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}, "more": 1}}},
+        "response_format.json_schema.more",
+        "unknown_parameter",
+    ),
+    (
+        {"stream": True, "stream_options": {"continuous_usage_stats": True}},
+        "stream_options.continuous_usage_stats",
+        "unknown_parameter",
+    ),
 ]
 COMPLETIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"prompt": 5}, "prompt", "invalid_type"),
