@@ -118,7 +118,9 @@ def test_drafts_are_told(served: Served) -> None:
     usage = served.post("completions", prompt=PROMPT, max_tokens=64, temperature=0, logit_bias={"1734": 100})["usage"]
     details = usage["completion_tokens_details"]
     assert details["accepted_prediction_tokens"] > 10, "one token again and again is easy to foresee"
-    assert details["rejected_prediction_tokens"] >= 0
+    misleading = ([1734] * 4 + [99]) * 6
+    usage = served.post("completions", prompt=misleading, max_tokens=24, temperature=0, logit_bias={"1734": 100})["usage"]
+    assert usage["completion_tokens_details"]["rejected_prediction_tokens"] > 0, "99 has always followed, and cannot"
 
 
 def test_an_echo_scores_what_was_generated_as_it_was_scored_then(served: Served) -> None:
