@@ -2,6 +2,7 @@
 
 from bisect import insort
 from collections.abc import Iterator, Sequence
+from heapq import merge
 
 from workers.engine.cache import KvCache
 from workers.engine.chunk import Chunk, prefill
@@ -136,18 +137,16 @@ class Scheduler:
                 yield chunk
 
     def _candidates(self) -> Iterator[Request]:
-        """Running requests whose prefill goes on, then waiting ones, admitted as they are asked for."""
-        prefilling = self._prefilling
-        yield from list(prefilling)
-        for request in list(self._waiting):
-            if self.running >= self.limits.max_sequences:
-                return
-            if self.cache.awaits(request, prefilling):
-                continue
-            if not self._admit(request):
-                return
-            prefilling.append(request)
-            yield request
+        """By rank, running requests whose prefill goes on and waiting ones, which are admitted as they are asked for."""
+        prefilling, admitting = self._prefilling, True
+        for request in merge(list(prefilling), list(self._waiting), key=by_rank):
+            if len(request.blocks):
+                yield request
+            elif admitting and not self.cache.awaits(request, prefilling):
+                admitting = self.running < self.limits.max_sequences and self._admit(request)
+                if admitting:
+                    prefilling.append(request)
+                    yield request
 
     def _admit(self, request: Request) -> bool:
         hit = self.cache.match(request)

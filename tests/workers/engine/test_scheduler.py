@@ -87,6 +87,22 @@ def test_what_waits_runs_by_priority_then_by_age() -> None:
     assert [rid for _, rid in harness.outputs] == [1, 3, 0, 2]
 
 
+def test_a_prompt_of_higher_priority_does_not_wait_for_a_long_one() -> None:
+    harness = Harness(limits(kv_blocks=64, sliding_blocks=64))
+    long = harness.submit(0, [10 + place for place in range(50)], Sampling(temperature=0.0, max_tokens=2))
+    harness.step()
+    assert long.computed == 8
+    harness.submit(1, [9] * 6, Sampling(temperature=0.0, max_tokens=2), priority=9)
+    harness.step()
+    assert len(harness.tokens(1)) == 1
+    assert long.computed == 10
+    harness.submit(2, [8] * 6, Sampling(temperature=0.0, max_tokens=2))
+    harness.step()
+    assert not harness.requests[2].computed  # of equal priority, the older one goes first
+    harness.run()
+    assert [len(harness.tokens(rid)) for rid in range(3)] == [2, 2, 2]
+
+
 def test_a_cancel_frees_blocks_at_once_whether_running_or_waiting() -> None:
     harness = Harness(limits(max_sequences=1))
     harness.submit(0, [7] * 10)
