@@ -51,12 +51,16 @@ class Engine:
     def snapshot(self) -> Future[KvEvents]:
         """What is cached between two steps: reports with a greater `kv.sequence` tell what changes in it. Any thread."""
         taken: Future[KvEvents] = Future()
-        self._inbox.put(lambda: taken.set_result(self._stepper.snapshot()))
+        self._inbox.put(partial(self._answer, taken))
         return taken
 
     def close(self) -> None:
         """Ends the loop after the step at hand, whatever runs, and closes the runner. Any thread; `done` tells when."""
         self._inbox.put(None)
+
+    def _answer(self, taken: Future[KvEvents]) -> None:
+        if taken.set_running_or_notify_cancel():  # who asked may be gone
+            taken.set_result(self._stepper.snapshot())
 
     def _run(self) -> None:
         while self._receive():

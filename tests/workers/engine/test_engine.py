@@ -118,6 +118,18 @@ def test_a_snapshot_and_the_reports_behind_it_tell_what_is_cached() -> None:
     running.close()
 
 
+def test_a_snapshot_that_nobody_waits_for_stops_nothing() -> None:
+    gate = Semaphore(0)
+    running = Running(gate=gate)
+    running.submit(0, [5], Sampling(temperature=0.0, max_tokens=2, ignore_eos=True))
+    while not running.runner.plans:
+        time.sleep(0.001)
+    assert running.engine.snapshot().cancel()
+    gate.release(2)
+    assert [running.report().outputs[0].end for _ in range(2)] == [None, Finish.LENGTH]
+    running.close()
+
+
 def test_a_virtual_clock_drives_steps_without_a_thread() -> None:
     now = [0.0]
 
