@@ -95,7 +95,7 @@ def alone(
     while len(output) < (sampling.max_tokens or 0):
         everything = [*prompt, *output]
         seen = sorted(set(everything)) if sampling.repetition_penalty != 1 else []
-        bias = dict(sampling.logit_bias)
+        bias = {token: -np.inf if value == -100 else value for token, value in sampling.logit_bias}
         for token in set(output):
             penalty = sampling.presence_penalty + sampling.frequency_penalty * output.count(token)
             bias[token] = float(np.float32(bias.get(token, 0.0)) - np.float32(penalty))

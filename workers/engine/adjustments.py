@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from workers.engine.checks import MAX_BIAS
 from workers.engine.ints import Array, Ints
 from workers.engine.sampling import Sampling
 
@@ -40,7 +41,7 @@ class Adjustments:
         self._sampling = sampling
         self._penalized = sampling.presence_penalty != 0 or sampling.frequency_penalty != 0
         self._seen = Tally(prompt) if sampling.repetition_penalty != 1 else None
-        biases = dict(sampling.logit_bias)
+        biases = {token: bias if bias > -MAX_BIAS else -np.inf for token, bias in sampling.logit_bias}
         banned = set(stops) if sampling.min_tokens else set()
         self._output = Tally()
         for token in sorted(biases.keys() | banned):

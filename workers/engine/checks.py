@@ -6,7 +6,9 @@ from workers.engine.errors import Cause, Refusal
 from workers.engine.sampling import Sampling
 
 MAX_LOGPROBS = 20
-MAX_BIAS = 100
+MAX_BIAS = 100  # the negative of it forbids
+MAX_BIASES = 1024  # ids
+MAX_STOPS = 256  # ids of a request's own
 LEAST_PENALTY = 1e-20  # logits divided by less would not be finite numbers in float32
 
 
@@ -18,6 +20,9 @@ def check_tokens(tokens: Sequence[int], vocab_size: int, field: str) -> None:
 
 def check_sampling(sampling: Sampling, vocab_size: int) -> None:
     """Raises Refusal where a value is out of range or two contradict each other."""
+    for name, most in (("logit_bias", MAX_BIASES), ("stop_token_ids", MAX_STOPS)):
+        if (count := len(getattr(sampling, name))) > most:
+            raise invalid(f"{name} has {count} token ids, the most are {most}", "SAMPLING_OUT_OF_RANGE", f"sampling.{name}")
     for name, valid, wanted in _ranges(sampling, vocab_size):
         if not valid:
             message = f"{name} is {getattr(sampling, name)}, it must be {wanted}"

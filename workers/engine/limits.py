@@ -75,6 +75,9 @@ class Limits:
         check_tokens(prompt, self.vocab_size, "prompt")
         check_tokens(resume, self.vocab_size, "resume.tokens")
         check_sampling(sampling, self.vocab_size)
+        if grammar is not None and sampling.ignore_eos:
+            message = "ignore_eos contradicts the grammar, behind whose end nothing may come"
+            raise invalid(message, "SAMPLING_CONTRADICTORY", "sampling.ignore_eos")
         if scored and scored >= len(prompt):
             message = f"{len(prompt)} prompt tokens do not have {scored} log probabilities"
             raise invalid(message, "RESUME_MISMATCH", "resume.prompt_logprobs")

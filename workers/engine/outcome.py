@@ -5,11 +5,9 @@ from dataclasses import dataclass
 
 from workers.engine.chunk import Chunk
 from workers.engine.errors import Cause, Refusal
-from workers.engine.plan import Sampled
+from workers.engine.plan import NOT_FINITE, NOTHING_ALLOWED, Sampled
 from workers.engine.report import Output, TokenLogprobs, Usage
 from workers.engine.request import Finish, Request
-
-NOT_FINITE, NOTHING_ALLOWED = -1, -2  # in Sampled.tokens
 
 
 @dataclass(frozen=True)

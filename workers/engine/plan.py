@@ -100,11 +100,14 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 
+NOT_FINITE, NOTHING_ALLOWED = -1, -2  # in place of a token
+
+
 @dataclass(frozen=True)
 class Sampled:
     """What a runner returns for a plan: one entry per entry of `plan.rows`."""
 
-    tokens: Int  # [N] the target where there is one; -1 where the logits are not finite, -2 where nothing is allowed
+    tokens: Int  # [N] the target where there is one; NOT_FINITE or NOTHING_ALLOWED where there is none
     logprobs: Float  # [N] of `tokens`, natural log under the unadjusted logits; 0 where not asked for
     top_ids: list[Int]  # N arrays of as many alternatives as asked for, most likely first, ties to the lowest id
     top_logprobs: list[Float]  # same shapes

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workers.engine.plan import Int, Plan, Sampled
+from workers.engine.plan import NOT_FINITE, NOTHING_ALLOWED, Int, Plan, Sampled
 from workers.model.layout import share
 from workers.runner.adjustments import adjust, adjusted
 from workers.runner.collective import Collective
@@ -23,7 +23,6 @@ from workers.runner.logits import LOWEST, Logits
 from workers.runner.logprobs import Original
 from workers.runner.sampling import Floats, Ids, Settings, Wide, choose, uniforms
 
-NOT_FINITE, NOTHING_ALLOWED = -1, -2  # in place of a token
 FIXED = 6  # columns of a summary, before the best logits and their ids
 TOP, ID, ORIGINAL, TOTAL, CANDIDATES, LOG_SUM = range(FIXED)
 

@@ -8,11 +8,9 @@ from numpy.typing import NDArray
 
 from ossia.common.vocabulary import CALL, END, FIRST_SPECIAL, RETURN, SIZE, encode, load
 from workers.engine import grammar
-from workers.engine.checks import MAX_BIAS
-from workers.engine.outcome import NOTHING_ALLOWED
+from workers.engine.plan import NOTHING_ALLOWED
 from workers.simulated.mix import pair
 
-FORBIDS = -MAX_BIAS  # a bias so low forbids
 ENDS = (CALL, RETURN, END)
 
 _WORDS = ("text", "name", "value", "part", "a")

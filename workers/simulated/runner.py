@@ -8,7 +8,7 @@ import numpy as np
 from ossia.common.vocabulary import FIRST_SPECIAL
 from workers.engine.plan import Float, Int, Plan, Sampled
 from workers.model.config import ModelConfig
-from workers.simulated.allowed import ANYTHING, FORBIDS, Allowed
+from workers.simulated.allowed import ANYTHING, Allowed
 from workers.simulated.cells import Cache, terms
 from workers.simulated.costs import Costs
 from workers.simulated.turn import State, begin
@@ -95,7 +95,7 @@ class SimulatedRunner:
         allowed, biased = plan.allowed(row, self.config.vocab_size), slice(plan.bias_starts[row], plan.bias_starts[row + 1])
         if allowed is None and biased.start == biased.stop:
             return ANYTHING
-        return Allowed(allowed, plan.bias_ids[biased][plan.bias_values[biased] <= FORBIDS].tolist())
+        return Allowed(allowed, plan.bias_ids[biased][plan.bias_values[biased] == -np.inf].tolist())
 
     def _remember(self, keys: Iterable[tuple[int, int]], states: Sequence[State | None]) -> None:
         self._states.update((key, state) for key, state in zip(keys, states, strict=True) if state)

@@ -30,10 +30,11 @@ def test_they_are_functions_of_prompt_and_output(
     for token in drafts:
         made.add(token, -1)
     expected = dict.fromkeys(range(10), np.float32(0))
+    biases = {token: -np.inf if bias == -100 else bias for token, bias in sampling.logit_bias}
     for token in expected:
         count = output.count(token)
         penalty = sampling.presence_penalty * (count > 0) + sampling.frequency_penalty * count
-        expected[token] = np.float32(dict(sampling.logit_bias).get(token, 0.0)) - np.float32(penalty)
+        expected[token] = np.float32(biases.get(token, 0.0)) - np.float32(penalty)
         if token in stops and len(output) < sampling.min_tokens:
             expected[token] = np.float32(-np.inf)
     changed, values = made.bias(len(output))

@@ -10,7 +10,7 @@ from workers.engine.grammar import Allowed, Below, Mask
 from workers.engine.request import Finish
 from workers.engine.sampling import Sampling
 
-TEN = Sampling(temperature=0.0, max_tokens=10, ignore_eos=True)
+TEN = Sampling(temperature=0.0, max_tokens=10)
 
 
 class Sequence(FakeGrammar):
@@ -76,13 +76,13 @@ class Failing(FakeGrammar):
 @pytest.mark.parametrize("call", [1, 2, 3, 5, 7])
 @pytest.mark.parametrize("method", ["mask", "accept", "rollback", "forced"])
 def test_a_grammar_that_fails_ends_its_own_request(method: str, call: int, caplog: pytest.LogCaptureFixture) -> None:
-    sampling = Sampling(temperature=0.0, max_tokens=40, ignore_eos=True, logit_bias=tuple((token, 50.0) for token in (20, 21)))
+    sampling = Sampling(temperature=0.0, max_tokens=40, logit_bias=tuple((token, 50.0) for token in (20, 21)))
     harness = Harness(memory=1)
     harness.submit(0, [9], sampling, grammar=Failing(method, call))
     harness.submit(1, [10], sampling)
     harness.run()
-    whole = alone([9], sampling, (), Failing("none", 0), memory=1)
-    assert harness.tokens(1) == alone([10], sampling, (), memory=1)
+    whole = alone([9], sampling, grammar=Failing("none", 0), memory=1)
+    assert harness.tokens(1) == alone([10], sampling, memory=1)
     assert harness.end(0) is Finish.GRAMMAR
     assert 0 < len(harness.tokens(0)) < 40
     assert harness.tokens(0) == whole[: len(harness.tokens(0))]
@@ -92,8 +92,8 @@ def test_a_grammar_that_fails_ends_its_own_request(method: str, call: int, caplo
 @pytest.mark.parametrize("look_up", [0, 4])
 @pytest.mark.parametrize("seed", range(8))
 def test_the_output_is_what_the_grammar_and_the_model_say(seed: int, look_up: int) -> None:
-    sampling = Sampling(temperature=0.7, seed=seed, max_tokens=30, ignore_eos=True)
-    harness = Harness(limits(kv_blocks=13, draft_sequences=look_up), memory=2)
+    sampling = Sampling(temperature=0.7, seed=seed, max_tokens=30)
+    harness = Harness(limits(kv_blocks=13, draft_sequences=look_up, stop_token_ids=frozenset()), memory=2)
     grammars = [FakeGrammar(seed + rid) for rid in range(4)]
     for rid, grammar in enumerate(grammars):
         harness.submit(rid, [9 + rid] * 8, sampling, grammar=grammar)
@@ -132,7 +132,17 @@ def test_what_is_forced_comes_in_one_step_whatever_the_batch() -> None:
     assert harness.usage(0).drafted_tokens == harness.usage(0).accepted_tokens == 8
 
 
-def test_a_bias_that_forbids_what_the_grammar_demands_is_a_dead_end() -> None:
+@pytest.mark.parametrize("repetition", [1.0, 2.0])
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_a_bias_that_forbids_what_the_grammar_demands_is_a_dead_end(repetition: float, temperature: float) -> None:
+    harness = Harness()
+    sampling = Sampling(temperature, max_tokens=10, logit_bias=((13, -100.0),), repetition_penalty=repetition)
+    harness.submit(0, [9, 13], sampling, grammar=Sequence([11, 12, 13]))
+    harness.run()
+    assert (harness.end(0), harness.tokens(0)) == (Finish.GRAMMAR, [11, 12])
+
+
+def test_a_stop_that_the_grammar_demands_too_early_is_a_dead_end() -> None:
     harness = Harness()
     sampling = Sampling(temperature=0.0, max_tokens=10, min_tokens=5, stop_token_ids=(13,))
     harness.submit(0, [9], sampling, grammar=Sequence([11, 12, 13]))
@@ -206,7 +216,7 @@ class Counted(FakeGrammar):
 def test_drafts_take_one_mask_a_step_at_most() -> None:
     harness = Harness(limits(token_budget=30), memory=1)
     counted = Counted()
-    harness.submit(0, [9], Sampling(temperature=0.0, max_tokens=40, ignore_eos=True), grammar=counted)
+    harness.submit(0, [9], Sampling(temperature=0.0, max_tokens=40), grammar=counted)
     asked = []
     while harness.scheduler.busy:
         before = counted.asked

@@ -54,6 +54,8 @@ def test_what_contradicts_itself_or_does_not_fit(
         *[(name, value) for name in ("presence_penalty", "frequency_penalty") for value in (-2.1, 2.1, NAN)],
         *[("repetition_penalty", value) for value in (0.0, 1e-30, 2.1, NAN)],
         *[("logit_bias", ((1, value),)) for value in (-100.5, 100.5, NAN)],
+        ("logit_bias", tuple((token, 1.0) for token in range(1025))),
+        ("stop_token_ids", (4,) * 257),
         *[(name, value) for name in ("logprobs", "prompt_logprobs") for value in (-2, 21)],
         *[("seed", value) for value in (-1, 1 << 64)],
     ],
@@ -68,6 +70,11 @@ def test_the_ends_of_every_range_are_accepted() -> None:
         Sampling(2.0, 1.0, VOCAB, 1.0, (1 << 64) - 1, 9, 9, (VOCAB - 1,), True, 2.0, 2.0, 2.0, ((VOCAB - 1, 100.0),), 20, 20),
     ):
         assert limits().accept((0, 0), [1], sampling).sampling is sampling
+
+
+def test_what_ignores_its_end_has_no_grammar() -> None:
+    found = refusal([1], Sampling(ignore_eos=True), grammar=FakeGrammar(0))
+    assert found == (Cause.INVALID, "SAMPLING_CONTRADICTORY", "sampling.ignore_eos")
 
 
 def test_the_models_stops_count_unless_they_are_to_be_ignored() -> None:

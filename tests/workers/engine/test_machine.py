@@ -67,6 +67,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         patience: int | None,
         data: st.DataObject,
     ) -> None:
+        sampling = replace(sampling, ignore_eos=sampling.ignore_eos and grammar is None)
         rid = len(self.requests)
         prompt = [*data.draw(st.sampled_from(self.documents))[:shared], *own] or [TURN]
         stops = () if sampling.ignore_eos else (STOP,)

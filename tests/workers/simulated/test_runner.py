@@ -122,7 +122,8 @@ def test_log_probabilities_have_their_shapes() -> None:
 def test_where_nothing_is_allowed_the_request_ends() -> None:
     harness = Harness()
     unanswerable = engine_pb2.Grammar(harmony=True, regex="x{3}")
-    harness.submit(asked("Hello"), Sampling(ignore_eos=True, max_tokens=200), unanswerable)
+    forbidden = tuple((encode("x" * count)[0], -100.0) for count in (1, 2, 3) if len(encode("x" * count)) == 1)
+    harness.submit(asked("Hello"), Sampling(max_tokens=200, logit_bias=forbidden), unanswerable)
     harness.run()
     assert harness.end(0) is Finish.GRAMMAR
 
