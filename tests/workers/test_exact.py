@@ -16,12 +16,13 @@ from tests.workers.tiny import TINY, write
 from workers.engine.errors import Refusal
 from workers.engine.grammar import Allowed, Below, Mask
 from workers.engine.limits import Limits
-from workers.engine.plan import Runner
+from workers.engine.plan import Plan, Runner, Sampled
 from workers.engine.report import Output, TokenLogprobs
 from workers.engine.sampling import Sampling
 from workers.engine.stepper import Stepper
 from workers.model.layout import Layout
 from workers.runner.build import build
+from workers.runner.runner import TorchRunner
 from workers.runner.spec import RunnerSpec
 
 COUNT, TOKENS = 64, 16
@@ -192,3 +193,60 @@ def lead_seeded(runner: Runner, pipe: Connection) -> tuple[list[Told], list[Told
 def test_seeded_in_deterministic_mode_on_two_ranks(path: Path) -> None:
     among_others, by_itself = run_gang(spec(path, Layout(2), "bfloat16", deterministic=True), lead_seeded)
     assert among_others == by_itself
+
+
+class Watched:
+    """A runner that keeps the last plan with a context of `length` tokens."""
+
+    def __init__(self, runner: TorchRunner, length: int) -> None:
+        self._runner = runner
+        self._length = length
+        self.plan = Plan.idle()
+
+    def execute(self, plan: Plan) -> Sampled:
+        if self._length in plan.context_lengths:
+            self.plan = plan
+        return self._runner.execute(plan)
+
+    def close(self) -> None:
+        """The runner goes on."""
+
+    def cells(self) -> list[torch.Tensor]:
+        """Keys and values of that context, layer after layer: all of it, or what the sliding table has of it."""
+        plan, found = self.plan, []
+        index = plan.context_lengths.tolist().index(self._length)
+        full = plan.block_ids[plan.block_starts[index] : plan.block_starts[index + 1]]
+        sliding = plan.sliding_ids[plan.sliding_starts[index] : plan.sliding_starts[index + 1]]
+        first = int(plan.sliding_firsts[index]) * LIMITS.block_size
+        for layer, tensors in enumerate(self._runner._cache.layers):
+            slides = self._runner.config.is_sliding(layer)
+            table, length = (sliding, self._length - first) if slides else (full, self._length)
+            found += [tensor[:, table.tolist()].flatten(1, 2)[:, :length].clone() for tensor in tensors]
+        return found
+
+
+def test_a_hit_holds_what_would_be_computed(path: Path) -> None:
+    """In deterministic mode, to the bit: keys and values of blocks that another computed, and of the same context computed
+    anew, in other chunks beside others."""
+    runner = build(spec(path, Layout(), "bfloat16", deterministic=True), 0, None)
+    assert isinstance(runner, TorchRunner)
+    source = random.Random(9)
+    document = [source.randrange(10, 4000) for _ in range(96)]
+    prompt, last = [*document[:88], 11, 12, 13, 14, 15, 16], Sampling(temperature=0.0, max_tokens=4, ignore_eos=True)
+    watched = Watched(runner, len(prompt) + 3)
+    stepper, cached, found = Stepper(watched, LIMITS), [], []
+    stepper.submit(LIMITS.accept((0, 0), document, last))
+    while stepper.busy:
+        stepper.step()
+    for salt, others in ((b"", 0), (b"apart", 3)):
+        for rid in range(others):
+            stepper.submit(LIMITS.accept((0, rid), document[rid : 30 + 9 * rid], last))
+        stepper.submit(LIMITS.accept((1, 0), prompt, last, salt=salt))
+        outputs = [output for _ in iter(lambda: stepper.busy, False) for output in stepper.step().outputs]
+        cached += [output.usage.cached_tokens for output in outputs if output.key == (1, 0) and output.usage]
+        found.append(watched.cells())
+    assert cached == [88, 0]
+    assert len(found[0]) == 2 * TINY.num_hidden_layers
+    for hit, computed in zip(*found, strict=True):
+        assert hit.abs().sum() > 0
+        assert torch.equal(hit, computed)
