@@ -78,6 +78,7 @@ def test_a_submit_becomes_a_request() -> None:
         deadline_unix_ms=1500,
         cache_salt=b"salt",
     )
+    submit.sampling.ignore_eos = False  # what has a grammar has an end
     grammar = FakeGrammar(1)
     request = codec.request((3, 4), submit, LIMITS, grammar)
     plain = codec.request((3, 4), engine_pb2.Submit(prompt=range(10, 20)), LIMITS)
