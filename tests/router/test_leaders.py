@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from ossia.v1.engine_pb2 import (
     FINISH_REASON_GRAMMAR,
     FINISH_REASON_LENGTH,
+    FINISH_REASON_STOP,
     Delta,
     Grammar,
     LogitBias,
@@ -109,14 +110,15 @@ async def test_a_grammar_goes_on_where_it_was() -> None:
     lost = 0
     for seed in range(6):
         async with routed(4, 5, None) as (router, servers):
-            submit = Submit(prompt=PROMPT, sampling=Sampling(temperature=0.0, max_tokens=60, ignore_eos=True))
+            submit = Submit(prompt=PROMPT, sampling=Sampling(temperature=0.0, max_tokens=60))
             submit.grammar.CopyFrom(Grammar(regex=str(seed)))
             got = await collect(router, submit)
             lost += sum(server.leader.engine.done.done() for server in servers)
             expected = settings.Sampling(temperature=0.0, max_tokens=60)
-            whole = alone(PROMPT, expected, stops=(), grammar=FakeGrammar(seed))
+            whole = alone(PROMPT, expected, stops=(STOP,), grammar=FakeGrammar(seed))
             assert list(got.tokens) == whole
-            assert got.finish == (FINISH_REASON_LENGTH if len(whole) == 60 else FINISH_REASON_GRAMMAR)
+            stopped = FINISH_REASON_STOP if whole[-1] == STOP else FINISH_REASON_GRAMMAR
+            assert got.finish == (FINISH_REASON_LENGTH if len(whole) == 60 else stopped)
     assert lost > 6
 
 
@@ -127,7 +129,7 @@ async def test_usage_and_salt_pass_through() -> None:
         submit.cache_salt = b""
         third = await collect(router, submit)
         assert [each.usage.cached_tokens for each in (first, second, third)] == [0, 40, 0]
-        submit.sampling.ignore_eos, submit.sampling.max_tokens = True, 30
+        submit.sampling.max_tokens = 30
         submit.grammar.regex = "3"
         held = await collect(router, submit)
         assert 0 < held.usage.accepted_tokens <= held.usage.drafted_tokens
