@@ -12,9 +12,9 @@ import random
 import time
 from collections.abc import Sequence
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
+from ossia.common.vocabulary import CALL, CHANNEL, CONSTRAIN, END, FIRST_SPECIAL, MESSAGE, RETURN, SIZE, START
 from router.harmony.parse import Parser
-from router.harmony.vocabulary import CALL, CHANNEL, CONSTRAIN, END, FIRST_SPECIAL, MESSAGE, RETURN, SIZE, START
 
 WORDS = 'The weather in Trento is mild, says 🜁 the tool; so take {"a": [1, 2]} a coat. to=functions.f final analysis'
 SPECIAL = (CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START)

@@ -5,6 +5,7 @@ from typing import get_args
 
 from ossia.common.errors import UserError
 from workers.checkpoint.names import Shape, is_dense_expert, is_packed, tensors
+from workers.engine import capacity
 from workers.model.config import ModelConfig
 from workers.model.layout import RANKS, ExpertSplit, Layout, Shard, refusal
 from workers.model.slices import elements, rank_slice
@@ -57,8 +58,7 @@ class Plan:
     @property
     def cache(self) -> str:
         """What the replica's cache holds, for people."""
-        windows = f" and {self.sliding_tokens} in sliding ones" if self.sliding_tokens else ""
-        return f"{self.kv_tokens} tokens in full layers{windows}"
+        return capacity.described(self.kv_tokens, self.sliding_tokens)
 
 
 @dataclass(frozen=True)

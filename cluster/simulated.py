@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cluster.config import ServeConfig
 from workers.checkpoint.resolve import ResolvedModel
+from workers.engine import capacity
 from workers.runner.spec import RunnerSpec
 from workers.simulated import build, models
 
@@ -19,6 +20,7 @@ def plan(config: ServeConfig) -> tuple[ResolvedModel, RunnerSpec, str]:
         kv_memory=None if config.kv_memory is None else config.kv_memory * config.ranks,
         step_costs=config.costs,
     )
-    full, sliding = spec.blocks(models.find(model))
-    cache = f"{full * spec.block_size} tokens in full layers and {sliding * spec.block_size} in sliding ones"
+    shape = models.find(model)
+    full, sliding = spec.blocks(shape)
+    cache = capacity.described(full * spec.block_size, sliding * spec.block_size * (shape.window > 1))
     return ResolvedModel(Path(model), models.names(model)), spec, cache

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from ossia.common.wire import FRAME_TOKENS
 from ossia.v1.engine_pb2 import FINISH_REASON_CANCELLED, ClientFrame, Delta, EngineFrame, Submit
 from router.deltas import cut, ended
 from router.engine import Engine, EngineError
 
 logger = logging.getLogger(__name__)
-FRAME_TOKENS = 1 << 16  # after so many a frame is full: 20 log probabilities each stay below the size of a message
 BEAT_S = 1.0  # a frame at least so often while requests live, so that the client sees the step counter move
 
 

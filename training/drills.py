@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from training import words
 from training.sample import Sample
 

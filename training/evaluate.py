@@ -20,8 +20,8 @@ import torch
 from tqdm.asyncio import tqdm
 
 from cluster.make_checkpoint import default_checkpoint
+from ossia.common import vocabulary
 from ossia.common.errors import UserError
-from router.harmony import vocabulary
 from router.harmony.types import Message, ToolCall
 from tests.e2e.serving import Serving
 from training import judge, report, rows

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from openai_harmony import HarmonyError, Role
 from openai_harmony import Message as Parsed
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from router.harmony.parse import Parser
 from router.harmony.types import Tool, ToolCall
 from training.task import Task

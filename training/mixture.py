@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from router.harmony.types import Effort, Message
 from training.drills import drill
 from training.kinds import KINDS

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Set
 from datetime import date
 from itertools import compress
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from training import drills, words
 from training.kinds import KINDS
 from training.sample import sample

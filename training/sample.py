@@ -6,7 +6,7 @@ from datetime import date
 from openai_harmony import Author, Role
 from openai_harmony import Message as Rendered
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from router.harmony.render import render
 from router.harmony.types import ToolCall
 from training.task import Task

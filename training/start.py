@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from training import induction
 from training.model import Parameters, shapes
 from workers.model.config import ModelConfig

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from training import mixture
 from training.batch import Arrays, Classes, pack
 

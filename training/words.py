@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from training.split import draw
 from training.task import Split
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ossia.common import logs, metrics, wire
 from ossia.common.errors import UserError
 from ossia.v1 import engine_pb2
+from workers.engine import capacity
 from workers.engine.limits import Limits
 from workers.engine.thread import run_in_thread
 from workers.leader.leader import Leader
@@ -146,8 +147,8 @@ class Shard:
     async def _lead(self, runner: Built, ranks: list[RankInfo]) -> str:
         spec = self._spec
         limits = limits_of(spec.runner, runner)
-        sizes = (limits.kv_tokens, limits.sliding_blocks * limits.block_size)
-        logger.info("the KV cache holds %d tokens in full layers and %d in sliding ones", *sizes)
+        sliding = limits.sliding_blocks * limits.block_size * (limits.window > 1)
+        logger.info("the KV cache holds %s", capacity.described(limits.kv_tokens, sliding))
         self._leader = Leader(
             runner,
             limits,

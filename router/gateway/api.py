@@ -11,6 +11,7 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ossia.common.vocabulary import encode
 from ossia.v1 import engine_pb2
 from router.engine import Engine
 from router.gateway.chat import ChatAnswer
@@ -27,7 +28,6 @@ from router.gateway.schema_messages import Assistant, MessageBody, ToolResult, t
 from router.gateway.sse import EventStream, Whole
 from router.harmony.render import render
 from router.harmony.types import Effort, HarmonyError, Message, ToolCall
-from router.harmony.vocabulary import encode
 
 T = TypeVar("T")
 _LONG = 1 << 16  # bytes of a body: some 20 ms of work

@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
+from ossia.common.vocabulary import CALL, FIRST_SPECIAL
 from ossia.v1 import engine_pb2
 from router.gateway.answer import Answer
 from router.gateway.choice import Choice, cut_off
@@ -13,7 +14,6 @@ from router.gateway.logprobs import entry
 from router.gateway.schema_chat import ChatBody
 from router.gateway.turn import Call, Seen, Turn, join
 from router.harmony.parse import ReasoningDelta, TextDelta, ToolCallDelta
-from router.harmony.vocabulary import CALL, FIRST_SPECIAL
 
 
 @dataclass

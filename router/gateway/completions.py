@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
+from ossia.common.vocabulary import Detokenizer
 from ossia.v1 import engine_pb2
 from router.gateway.answer import Answer
 from router.gateway.choice import Choice, cut_off
@@ -11,7 +12,6 @@ from router.gateway.generation import Source
 from router.gateway.logprobs import Logprobs
 from router.gateway.schema_completions import CompletionBody
 from router.gateway.stop import StopStrings
-from router.harmony.vocabulary import Detokenizer
 
 
 @dataclass

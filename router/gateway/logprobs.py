@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from ossia.common.vocabulary import token_bytes
 from ossia.v1 import engine_pb2
 from router.gateway.errors import Json
-from router.harmony.vocabulary import token_bytes
 
 _LEAST = -9999.0
 

@@ -16,14 +16,13 @@ import uvicorn
 from prometheus_client import REGISTRY
 from starlette.types import ASGIApp
 
-from ossia.common import logs
+from ossia.common import logs, vocabulary
 from ossia.common.errors import UserError
 from router.fleet import parse_source
 from router.gateway.api import Settings
 from router.gateway.app import create_app
 from router.gateway.entry import Admission
 from router.gateway.targets import targets
-from router.harmony import vocabulary
 from router.harmony.types import Effort
 from router.router import Router
 

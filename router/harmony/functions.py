@@ -10,7 +10,7 @@ from typing import Any
 
 from openai_harmony import ToolDescription
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from router.harmony.types import HarmonyError, Tool
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")

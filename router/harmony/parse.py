@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from router.harmony import header, vocabulary
+from ossia.common import vocabulary
+from ossia.common.vocabulary import FIRST_SPECIAL
+from router.harmony import header
 from router.harmony.header import Header, Target
-from router.harmony.vocabulary import FIRST_SPECIAL
 
 _MAX_HEADER = 64
 """Tokens after which what claims to be a header is taken for text: two recipients of 64 characters fit."""

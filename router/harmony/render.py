@@ -13,7 +13,7 @@ from datetime import date
 from openai_harmony import Author, DeveloperContent, ReasoningEffort, RenderOptions, Role, SystemContent
 from openai_harmony import Message as Rendered
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from router.harmony.functions import describe
 from router.harmony.types import Effort, Format, HarmonyError, Message, Tool
 

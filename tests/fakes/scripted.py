@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
+from ossia.common.vocabulary import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, SIZE, START, encode
 from ossia.v1 import engine_pb2
 from router.engine import EngineError
-from router.harmony.vocabulary import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, SIZE, START, encode
 
 FINISH = engine_pb2.FinishReason
 Step = list[int] | EngineError | None

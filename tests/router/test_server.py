@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from ossia.common import wire
 from ossia.common.errors import UserError
+from ossia.common.wire import FRAME_TOKENS
 from ossia.v1 import engine_pb2_grpc
 from ossia.v1.engine_pb2 import (
     FINISH_REASON_CANCELLED,
@@ -43,7 +44,7 @@ from router.fleet_static import StaticFleet
 from router.router import Router, RouterOptions
 from router.server import RouterConfig, run
 from router.service import RouterService
-from router.session import FRAME_TOKENS, Session
+from router.session import Session
 from tests.fakes.engine import FakeEngine, undisturbed
 from tests.fakes.fleet import FakeFleet
 

@@ -5,7 +5,7 @@ import re
 from itertools import pairwise
 from statistics import mean
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from router.harmony.types import Effort
 from training.sample import sample
 from training.task import EFFORTS, Make, Split, Task

@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from router.harmony.types import Effort
 from training.kinds import arithmetic
 from training.sample import sample

@@ -7,7 +7,7 @@ from string import ascii_lowercase
 
 import pytest
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from router.harmony.types import Effort
 from training.kinds import counting
 from training.sample import sample

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from training import drills, rows, words
 
 IDS = tuple(sorted({*rows._basic(), *rows._words()}))

@@ -2,7 +2,7 @@ import json
 import random
 import re
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from tests.training.given import answer, check, tasks, texts
 from training.kinds.json_request import KINDS, Field, _in_words, _json_schema
 from training.split import held_out

@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from router.harmony.types import Message, Tool, ToolCall
 from training import judge
 from training.judge import Said

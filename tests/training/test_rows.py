@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from training import drills, rows, words
 from training.kinds import KINDS
 from training.sample import sample

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from tests.training.given import answer, check, tasks, texts
 from training import words
 from training.kinds.talk import IDENTITY, KINDS, SMALL_TALK, UNKNOWN

@@ -7,7 +7,7 @@ from dataclasses import replace
 import jsonschema
 import pytest
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from router.harmony.types import Effort, Tool, ToolCall
 from training.kinds.declarations import _FIRST, _LAST, _PLACE, function
 from training.kinds.families import ACTIONS, OTHER_WORDS, QUESTIONS, VALUES

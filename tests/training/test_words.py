@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from training import words
 from training.split import held_out
 from training.task import Split

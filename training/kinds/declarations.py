@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from router.harmony.types import Tool
 from training import words
 from training.kinds.families import ACTIONS, ASKED, FOUND, OTHER_WORDS, QUESTIONS, REAL, TOLD, VALUES

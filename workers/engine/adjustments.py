@@ -59,11 +59,11 @@ class Adjustments:
 
     @property
     def seen(self) -> Array:
-        """Array that the repetition penalty concerns."""
+        """Ids that the repetition penalty concerns."""
         return NO_IDS if self._seen is None else self._seen.ids.array[self._seen.counts > 0]
 
     def bias(self, position: int) -> tuple[Array, Values]:
-        """Array whose logits change for the output token at that position, and what is added to each."""
+        """Ids whose logits change for the output token at that position, and what is added to each."""
         counts, sampling = self._output.counts, self._sampling
         penalties = sampling.frequency_penalty * counts + sampling.presence_penalty * (counts > 0)
         values: Values = -penalties.astype(np.float32)

@@ -40,6 +40,11 @@ def split(
     return context + more, together + kept
 
 
+def described(full_tokens: int, sliding_tokens: int) -> str:
+    """What a cache of these sizes holds, for people; 0 tokens in sliding layers where there are none."""
+    return f"{full_tokens} tokens in full layers" + (f" and {sliding_tokens} in sliding ones" if sliding_tokens else "")
+
+
 def least(full_block_bytes: int, sliding_block_bytes: int, geometry: Geometry, token_budget: int, max_context: int) -> int:
     """Bytes that one request of `max_context` tokens takes while it is prefilled."""
     sliding = geometry.entitled + geometry.blocks(min(token_budget, max_context))

@@ -11,7 +11,7 @@ from workers.engine.grammar import Allowed, Grammar
 from workers.engine.hashing import Chain
 from workers.engine.ints import Array, Ints
 from workers.engine.pace import Pace
-from workers.engine.sampling import Sampling as Sampling
+from workers.engine.sampling import Sampling
 
 Key = tuple[int, int]  # names a request: session and rid, opaque to the engine
 

@@ -57,7 +57,9 @@ def only(*ids: int) -> Mask:
 
 def ended(mask: NDArray[np.uint32], ids: tuple[int, ...]) -> Mask:
     """The mask, changed in place so that it allows text as before, and of special tokens these."""
-    return frozen(_add(mask, ids, text=True))
+    mask[_EDGE] &= (1 << FIRST_SPECIAL % 32) - 1
+    mask[_EDGE + 1 :] = 0
+    return frozen(_add(mask, ids))
 
 
 def frozen(mask: NDArray[np.uint32]) -> Mask:
@@ -65,10 +67,7 @@ def frozen(mask: NDArray[np.uint32]) -> Mask:
     return mask
 
 
-def _add(mask: NDArray[np.uint32], ids: tuple[int, ...], text: bool = False) -> NDArray[np.uint32]:
-    if text:
-        mask[_EDGE] &= (1 << FIRST_SPECIAL % 32) - 1
-        mask[_EDGE + 1 :] = 0
+def _add(mask: NDArray[np.uint32], ids: tuple[int, ...]) -> NDArray[np.uint32]:
     for token in ids:
         mask[token >> 5] |= np.uint32(1 << (token & 31))
     return mask

@@ -14,7 +14,7 @@ from workers.engine.errors import Cause, Refusal
 from workers.engine.limits import Limits
 from workers.engine.plan import Runner
 from workers.engine.report import Output, Report
-from workers.engine.request import Sampling
+from workers.engine.sampling import Sampling
 from workers.leader.grammars import Compile, Grammars
 from workers.leader.journal import Journal
 from workers.leader.service import Service

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
+from ossia.common.wire import FRAME_TOKENS
 from ossia.v1 import engine_pb2
 from workers.engine.errors import Cause, Refusal
 from workers.engine.report import Load, Output
@@ -14,7 +15,6 @@ MAX_LIVE = 4096  # requests whose end the client has not been sent
 MAX_REFUSED = 1024  # refusals that it has not been sent
 MAX_UNSENT = 1 << 20  # tokens that it has not been sent, before it may ask for more
 MOST_UNSENT = 2 * MAX_UNSENT  # and before requests end whose output does not fit
-FRAME_TOKENS = 1 << 16  # after so many a frame is full: 20 log probabilities each stay below the size of a message
 
 
 class Stream:

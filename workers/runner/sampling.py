@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from workers import splitmix
 from workers.engine.plan import Plan
 
 Floats = NDArray[np.float32]
 Wide = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-GAMMA = np.uint64(0x9E3779B97F4A7C15)
 FEW = 2048  # candidates that are sorted; more are narrowed down first
 BINS = 1024
 
@@ -34,11 +34,8 @@ class Settings:
 
 
 def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.integer]) -> Wide:
-    """In [0, 1): the upper 53 bits of output number `position` of SplitMix64 (Steele, Lea, Flood, 2014) started at `seed`."""
-    z = seeds + (positions.astype(np.uint64) + np.uint64(1)) * GAMMA
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    upper: NDArray[np.uint64] = (z ^ (z >> np.uint64(31))) >> np.uint64(11)
+    """In [0, 1): the upper 53 bits of output number `position` of SplitMix64 started at `seed`."""
+    upper: NDArray[np.uint64] = splitmix.pair(positions.astype(np.uint64), seeds) >> np.uint64(11)
     return upper.astype(np.float64) * 2.0**-53
 
 

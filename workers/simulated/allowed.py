@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ossia.common.vocabulary import CALL, END, FIRST_SPECIAL, RETURN, SIZE, encode, load
 from workers.engine import grammar
 from workers.engine.plan import NOTHING_ALLOWED
-from workers.simulated.mix import pair
+from workers.splitmix import pair
 
 ENDS = (CALL, RETURN, END)
 

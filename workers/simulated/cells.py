@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.engine.plan import Int, Plan
-from workers.simulated.mix import pair
+from workers.splitmix import pair
 
 UNSURE = 0  # a token
 

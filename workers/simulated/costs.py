@@ -4,14 +4,17 @@ The defaults are what a device's data sheet allows, dense bfloat16 and no sparsi
 measured. Figures of a device that was can be given instead.
 """
 
+import math
 from dataclasses import dataclass
 
 from ossia.common.errors import UserError
-from workers.checkpoint.names import Shape, is_packed, tensors
+from workers.checkpoint.names import is_packed, tensors
 from workers.engine.plan import Plan
 from workers.model.config import ModelConfig
+from workers.model.layout import Layout, Shard
+from workers.runner.spec import ITEM_BYTES
 
-ITEM_BYTES = 2  # of what is no expert, KV cache included: bfloat16
+DTYPE = "bfloat16"  # of what is no expert, KV cache included
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,13 @@ def device(name: str) -> Device:
 
 def weights(config: ModelConfig) -> Weights:
     shapes = tensors(config, packed=True)
-    embedding = _count(shapes["model.embed_tokens.weight"])
-    experts = sum(_count(shape) for name, shape in shapes.items() if is_packed(name))
-    blocks = sum(_count(shape) for name, shape in shapes.items() if name.endswith("_blocks"))
-    dense = sum(_count(shape) for name, shape in shapes.items() if not is_packed(name)) - embedding
+    embedding = math.prod(shapes["model.embed_tokens.weight"])
+    experts = sum(math.prod(shape) for name, shape in shapes.items() if is_packed(name))
+    blocks = sum(math.prod(shape) for name, shape in shapes.items() if name.endswith("_blocks"))
+    dense = sum(math.prod(shape) for name, shape in shapes.items() if not is_packed(name)) - embedding
     active = dense + 2 * blocks * config.num_experts_per_tok / config.num_local_experts
-    return Weights(ITEM_BYTES * dense, experts, ITEM_BYTES * embedding, active)
+    item = ITEM_BYTES[DTYPE]
+    return Weights(item * dense, experts, item * embedding, active)
 
 
 def costs(config: ModelConfig, device: Device, devices: int, max_sequences: int, token_budget: int) -> Costs:
@@ -92,18 +96,10 @@ def costs(config: ModelConfig, device: Device, devices: int, max_sequences: int,
     bandwidth, flops = device.bandwidth * devices, device.flops * devices
     missed = (1 - config.num_experts_per_tok / config.num_local_experts) ** max_sequences
     compute = 2 * held.active / flops
-    full_layers = sum(not config.is_sliding(layer) for layer in range(config.num_hidden_layers))
-    token_bytes = 2 * full_layers * config.num_key_value_heads * config.head_dim * ITEM_BYTES
+    token_bytes, _ = Shard(config, Layout(), 0).block_bytes(1, ITEM_BYTES[DTYPE])
     return Costs(
         step=held.dense_bytes / bandwidth,
         prefill=compute + held.expert_bytes / token_budget / bandwidth,
         decode=compute + (1 - missed) * held.expert_bytes / max_sequences / bandwidth,
         context=token_bytes / bandwidth,
     )
-
-
-def _count(shape: Shape) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count

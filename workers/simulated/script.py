@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ossia.common.vocabulary import encode
-from workers.simulated.mix import GAMMA, WORD, mix
+from workers.splitmix import GAMMA, WORD, mix
 
 SENTENCE = 8  # words
 _WORDS = (

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from ossia.common.vocabulary import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START, encode
 from workers.simulated.allowed import Allowed
 from workers.simulated.conversation import REASONING_TOKENS, Conversation, read
-from workers.simulated.mix import pair
 from workers.simulated.script import Script
 from workers.simulated.types import Function
+from workers.splitmix import pair
 
 QUOTED_WORDS = 24  # of what the user wrote, or a tool answered
 

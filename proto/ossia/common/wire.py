@@ -20,6 +20,7 @@ _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 MAX_MESSAGE_BYTES = 64 << 20
+FRAME_TOKENS = 1 << 16  # after so many a frame is full: 20 log probabilities each stay below the size of a message
 OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
+from ossia.common.vocabulary import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START, encode
 from router.gateway.app import create_app
 from router.gateway.schema_chat import ChatBody
 from router.gateway.schema_completions import CompletionBody
-from router.harmony.vocabulary import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START, encode
 from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, pairs
 
 WORDS = [

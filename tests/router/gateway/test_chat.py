@@ -7,8 +7,8 @@ from typing import Any
 import openai
 import pytest
 
+from ossia.common.vocabulary import encode
 from router.gateway.api import Settings
-from router.harmony.vocabulary import encode
 from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, answer, call, pairs
 
 ASK: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}

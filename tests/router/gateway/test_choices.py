@@ -8,6 +8,7 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
+from ossia.common.vocabulary import CALL, CHANNEL, MESSAGE, RETURN, decode, encode, token_bytes
 from ossia.v1 import engine_pb2
 from router.engine import EngineError
 from router.gateway.chat import ChatAnswer
@@ -16,7 +17,6 @@ from router.gateway.errors import dumps
 from router.gateway.generation import Source, Usage, shared, total
 from router.gateway.metrics import Metrics
 from router.gateway.schema_chat import ChatBody
-from router.harmony.vocabulary import CALL, CHANNEL, MESSAGE, RETURN, decode, encode, token_bytes
 from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, answer, call, card, likely, pairs
 from tests.router.gateway.conftest import eventually
 

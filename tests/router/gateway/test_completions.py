@@ -6,9 +6,9 @@ from typing import Any
 import grpc
 import pytest
 
+from ossia.common.vocabulary import RETURN, decode, encode
 from ossia.v1 import engine_pb2
 from router.engine import EngineError
-from router.harmony.vocabulary import RETURN, decode, encode
 from tests.fakes.scripted import CONTEXT, FINISH, MODEL, ScriptedEngine, pairs
 from tests.router.gateway.conftest import eventually
 

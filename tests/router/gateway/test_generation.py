@@ -3,6 +3,7 @@
 import pytest
 from prometheus_client import CollectorRegistry
 
+from ossia.common.vocabulary import encode
 from router.gateway.chat import ChatAnswer
 from router.gateway.completions import CompletionAnswer
 from router.gateway.errors import ApiError, Json
@@ -10,7 +11,6 @@ from router.gateway.generation import Source
 from router.gateway.metrics import Metrics
 from router.gateway.schema_chat import ChatBody
 from router.gateway.schema_completions import CompletionBody
-from router.harmony.vocabulary import encode
 from tests.fakes.scripted import FINISH, ScriptedEngine, answer, card
 
 CHAT = b'{"model":"tiny","messages":[{"role":"user","content":"x"}],"stop":"END"}'

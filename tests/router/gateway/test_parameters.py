@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from google.protobuf import text_format
 
+from ossia.common.vocabulary import RETURN, encode
 from ossia.v1 import engine_pb2
 from router.gateway.api import Settings
 from router.gateway.choice import derived
-from router.harmony.vocabulary import RETURN, encode
 from tests.fakes.scripted import CONTEXT, MODEL, ScriptedEngine, answer
 
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}

@@ -10,10 +10,10 @@ import grpc
 import openai
 import pytest
 
+from ossia.common.vocabulary import MESSAGE, START, encode
 from ossia.v1 import engine_pb2
 from router.engine import EngineError
 from router.gateway.api import Settings
-from router.harmony.vocabulary import MESSAGE, START, encode
 from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, answer
 from tests.router.gateway.conftest import eventually
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, settings
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from router.harmony.parse import Event, Parser, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallStart
 
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

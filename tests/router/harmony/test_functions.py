@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from router.harmony.render import render
 from router.harmony.types import Tool
 from tests.router.harmony.streams import RELAXED

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
+from ossia.common.vocabulary import FIRST_SPECIAL, SIZE
 from router.harmony.header import Target
 from router.harmony.parse import Parser, ReasoningDelta, State, TextDelta, ToolCallDelta, ToolCallStart
-from router.harmony.vocabulary import FIRST_SPECIAL, SIZE
 from tests.router.harmony.streams import RELAXED, SPECIAL, Turn, parse, tokens
 
 NAME = re.compile(r"[A-Za-z0-9_.:/-]+")

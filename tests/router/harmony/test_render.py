@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.harmony import vocabulary
+from ossia.common import vocabulary
 from router.harmony.render import render
 from router.harmony.types import HarmonyError, Message, Tool, ToolCall
 from tests.router.harmony.conversations import CALL, CLOCK, CONVERSATIONS, GOLDEN, WEATHER

@@ -9,6 +9,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
+from ossia.common.wire import FRAME_TOKENS
 from ossia.v1 import engine_pb2
 from tests.fakes.runner import STOP, VOCAB, generate
 from tests.workers.leader.harness import Client, Server, eventually, serving
@@ -16,7 +17,7 @@ from workers.engine.errors import Refusal
 from workers.engine.report import Load, Output, TokenLogprobs, Usage
 from workers.engine.request import Finish
 from workers.leader import stream as stream_module
-from workers.leader.stream import FRAME_TOKENS, MAX_LIVE, MAX_REFUSED, MAX_UNSENT, Stream
+from workers.leader.stream import MAX_LIVE, MAX_REFUSED, MAX_UNSENT, Stream
 
 
 def reason(status: status_pb2.Status) -> tuple[int, str, str]:
