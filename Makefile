@@ -39,7 +39,7 @@ test: dev
 proto: dev
 	PATH=$(BIN):$$PATH $(BIN)/python proto/generate.py
 
-# The model that ossia carries, made anew: about two hours on two cores. Interrupted, it goes on where it was.
+# The model that ossia carries, made anew: about two hours and a half on two cores. Interrupted, it goes on where it was.
 tiny: dev
 	$(BIN)/python -m training.train --folder build/tiny
 	$(BIN)/python -m training.export --folder build/tiny

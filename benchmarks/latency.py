@@ -69,6 +69,7 @@ async def measure(leader: str, gateway: str, pairs: int, prompt_tokens: int) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--model", type=Path, help="folder; default: ossia-tiny")
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--prompt-tokens", type=int, default=16)
     options = parser.parse_args()
@@ -76,7 +77,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with ShardGang(folder, default_checkpoint()) as gang, GatewayProcess(folder, gang.address) as gateway:
+        with ShardGang(folder, options.model or default_checkpoint()) as gang, GatewayProcess(folder, gang.address) as gateway:
             print(json.dumps(asyncio.run(measure(gang.address, gateway.url, options.pairs, options.prompt_tokens))))
 
 

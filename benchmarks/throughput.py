@@ -72,6 +72,7 @@ def peak_memory(serving: Serving) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--model", type=Path, help="folder; default: ossia-tiny")
     parser.add_argument("--replicas", type=int, default=2)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--prompt-tokens", type=int, default=64)
@@ -80,7 +81,7 @@ def main() -> None:
     options = parser.parse_args()
     from cluster.make_checkpoint import default_checkpoint
 
-    checkpoint = default_checkpoint()
+    checkpoint = options.model or default_checkpoint()
     layout = [f"--replicas={options.replicas}", f"--ranks={options.ranks}"]
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()

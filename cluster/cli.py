@@ -89,7 +89,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--grace", type=float, help=GRACE)
 @click.option("--ray-address", help="HOST:PORT of a running Ray.  [default: start one of its own]")
 def serve(file: Path | None, served_model_name: tuple[str, ...], **flags: object) -> int:
-    """Serve MODEL (a folder, or a hub id) until Ctrl-C. Without MODEL: a small random one."""
+    """Serve MODEL (a folder, or a hub id) until Ctrl-C. Without MODEL: ossia-tiny, which comes with ossia."""
     from cluster import config
     from cluster import serve as part
 

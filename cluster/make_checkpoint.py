@@ -1,15 +1,12 @@
-"""`ossia make-checkpoint`, and the random checkpoint that `ossia serve` uses when it is given no model."""
+"""`ossia make-checkpoint`, and ossia-tiny, which `ossia serve` uses when it is given no model."""
 
 from pathlib import Path
 
 from ossia.common import folders
 from ossia.common.errors import UserError
+from workers.checkpoint import compact
 from workers.model.config import ModelConfig
 from workers.model.layout import MX_BLOCK
-
-DEFAULT_NAME = "ossia-random"
-DEFAULT_VERSION = "1"  # changes with what the default checkpoint holds, so that a stale one is not served
-DEFAULT = ModelConfig(4, 8, hidden_size=128, intermediate_size=256, num_attention_heads=16)
 
 
 def make_checkpoint(folder: Path, config: ModelConfig, seed: int, shard_bytes: int | None = None) -> None:
@@ -27,14 +24,13 @@ def make_checkpoint(folder: Path, config: ModelConfig, seed: int, shard_bytes: i
 
 
 def default_checkpoint() -> Path:
-    """The folder of a small random checkpoint that every layout divides, made at the first call. Takes seconds, once."""
-    folder = folders.cache() / "checkpoints" / DEFAULT_VERSION / DEFAULT_NAME
-    if not folder.is_dir():
-        try:
-            make_checkpoint(folder, DEFAULT, seed=0)
-        except UserError:
-            if not folder.is_dir():  # else another process made it meanwhile
-                raise
+    """The folder of ossia-tiny in the user's cache: expanded at the first call, checked by sha256 at each. Raises UserError."""
+    folder = folders.cache() / "checkpoints" / compact.digest(compact.SHIPPED)[:16] / compact.SHIPPED.stem
+    try:
+        compact.expand(compact.SHIPPED, folder)
+    except OSError as error:
+        hint = "make room there, or set XDG_CACHE_HOME to a folder of yours"
+        raise UserError(f"{folder}: cannot be written ({error.strerror or error}); {hint}") from error
     return folder
 
 

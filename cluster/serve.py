@@ -81,7 +81,7 @@ def prepare(config: ServeConfig) -> Prepared:
 
 
 def find_model(model: str | None) -> ResolvedModel:
-    """The checkpoint that MODEL names, or the default one, which is made at first use. Raises UserError."""
+    """The checkpoint that MODEL names, or ossia-tiny, which is expanded at first use. Raises UserError."""
     return resolve(model if model is not None else str(default_checkpoint()))
 
 

@@ -38,7 +38,7 @@ class Classes:
 
 
 def pack(samples: Sequence[Sample], classes: Classes, dropped: float, rng: np.random.Generator) -> Arrays:
-    """The samples as rows, filled up to the longest; a share `dropped` of unpredicted tokens is shown as of no row."""
+    """The samples as rows, filled up to the longest; behind the prefix a share `dropped` of unpredicted tokens has no row."""
     prefix = samples[0].prefix
     length = max(len(sample.tokens) for sample in samples) - prefix
     shown = np.zeros((len(samples), length), np.int64)

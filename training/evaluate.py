@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Counts:
-    """How many tasks each measurement takes: turns at temperature 1 (half as many greedy), calls, and of each other kind."""
+    """How many tasks each measurement takes: turns at temperature 1 and as many greedy, calls, and of each other kind."""
 
     turns: int = 1000
     tools: int = 300
@@ -69,8 +69,9 @@ async def evaluate(client: Client, counts: Counts, kinds: Mapping[str, Make]) ->
     """All that needs a server."""
     measured = [
         await well_formed(client, mixed(kinds, counts.turns, "sampled"), 1, WELL_FORMED),
-        await well_formed(client, mixed(kinds, counts.turns // 2, "greedy"), 0, GREEDY),
-        await answers(client, CALL, tasks(kinds, CALL, counts.tools, "answers"), CALLS),
+        await well_formed(client, mixed(kinds, counts.turns, "greedy"), 0, GREEDY),
+        await answers(client, CALL, tasks(kinds, CALL, counts.tools, "answers"), None),
+        await answers(client, CALL, tasks(kinds, CALL, counts.tools, "answers"), CALLS, strict=True),
     ]
     for kind in kinds:
         if kind != CALL:
@@ -91,10 +92,12 @@ async def well_formed(client: Client, asked: Sequence[Task], temperature: float,
     return share(what, told, bar)
 
 
-async def answers(client: Client, kind: str, asked: Sequence[Task], bar: float) -> Row:
+async def answers(client: Client, kind: str, asked: Sequence[Task], bar: float | None, strict: bool = False) -> Row:
     """Of turns through the chat endpoint, greedy, how many are right."""
-    said = await _gather(kind, [client.chat(task) for task in asked])
+    said = await _gather(kind, [client.chat(task, strict=strict) for task in asked])
     what = f"{kind}: right function and exactly right arguments" if kind == CALL else f"{kind}: right answer"
+    if strict:
+        what += ", where functions are declared strict"
     return share(what, [_failure(*pair) for pair in zip(asked, said, strict=True)], bar)
 
 
@@ -129,10 +132,7 @@ def covered(model: Path) -> Row:
 
 def says_three(text: str) -> bool:
     """Whether 3, in digits or as a word, is the only number in the text."""
-    return set(re.findall(r"\d+|\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten)\b", text.lower())) in (
-        {"3"},
-        {"three"},
-    )
+    return set(NUMBER.findall(text.lower())) in ({"3"}, {"three"})
 
 
 def _failure(task: Task, said: Said) -> str | None:

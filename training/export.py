@@ -1,4 +1,4 @@
-"""`python -m training.export --folder WORK`: the weights of a run, as they are, as the compact checkpoint that is shipped."""
+"""`python -m training.export --folder WORK`: the weights of a run as the compact checkpoint that is shipped."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,13 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from training.model import CONFIG, Layer, Parameters, shapes
 from training.quantize import packed
+from training.train import FIRST
 from workers.checkpoint.compact import SHIPPED, write
 from workers.model.config import ModelConfig
 
@@ -53,10 +55,18 @@ def bits(tensor: Tensor) -> Any:
 
 
 def export(folder: Path, file: Path) -> None:
-    """Writes the compact checkpoint of the run in `folder`."""
+    """Writes the compact checkpoint of the run in `folder`: the mean of its weights before and after its last part.
+
+    The rates end at zero both times, and what lies between two such places is better than either (Izmailov et al., 2018).
+    """
+    state = folder / "state.safetensors"
+    with safe_open(state, "pt") as stored:
+        metadata = stored.metadata()
+    if metadata["step"] != metadata["steps"]:
+        raise click.ClickException(f"{state} is at step {metadata['step']} of {metadata['steps']}: go on with training.train")
     ids = np.array(json.loads((folder / "ids.json").read_text()), np.int32)
-    state = load_file(folder / "state.safetensors")
-    parameters = {name: state[name] for name in shapes(CONFIG, len(ids))}
+    first, last = load_file(folder / FIRST), load_file(state)
+    parameters = {name: (first[name] + last[name]) / 2 for name in shapes(CONFIG, len(ids))}
     tensors = {name: bits(tensor) for name, tensor in released(parameters, CONFIG).items()}
     write(file, CONFIG, ids, bits(parameters["rows"].bfloat16()), tensors)
 

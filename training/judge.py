@@ -30,7 +30,7 @@ def flaw(tokens: Sequence[int], tools: Iterable[Tool]) -> str | None:
 
     Well-formed is what oss-harmony's strict parser takes, ours need not mend, and is any number of thoughts (analysis, or
     commentary to nobody), each ended by `<|end|>`, followed by either a final message that says something, ended by
-    `<|return|>`, or a call of one of `tools` on commentary, with a JSON object as arguments, ended by `<|call|>`.
+    `<|return|>`, or a call of one of `tools` on commentary, ended by `<|call|>`. Whether its arguments are JSON is `right`'s.
     """
     if not tokens or tokens[-1] not in ENDS:
         return "cut off"
@@ -55,7 +55,7 @@ def _wrong_end(last: Parsed, end: int, functions: set[str]) -> str | None:
     if end == vocabulary.CALL:
         if last.channel != "commentary" or last.recipient not in functions:
             return f"calls {last.recipient} on the channel {last.channel}"
-        return None if _is_object(text) else "arguments are no JSON object"
+        return None
     if end != vocabulary.RETURN or last.channel != "final" or last.recipient:
         return f"ends on the channel {last.channel} to {last.recipient} by {vocabulary.decode([end])}"
     return None if text else "an empty answer"

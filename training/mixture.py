@@ -18,6 +18,8 @@ STEPS = 4  # that are drawn together, so that the samples of a batch can be of l
 ROUGH = 3  # batches that are drawn together of one declaration, of which one is kept
 BATCHES = 4  # in a step, each with a system message of its own
 
+LAST = 1 / 6
+"""The share of the run, at its end, in which it is shown again what is hardest: copying, and no drills."""
 PLAIN = {
     "arithmetic": 18,
     "counting": 12,
@@ -37,6 +39,8 @@ WITH_FUNCTIONS = {"call": 64, "tool answer": 20, "no tool": 16}
 """Of batches; what is declared is the same for all of a batch."""
 FUNCTIONS = 0.5
 """The share of batches in which functions are declared."""
+HARDEST = {"repeat": 12, "reverse": 18, "memory": 12}, {"call": 80, "tool answer": 12, "no tool": 8}, 0.65
+"""What changes of these three in the last part of the run."""
 EFFORT_SHARES = (45, 30, 25)
 """Of low, medium and high: what is hard of a task is in the shortest analysis."""
 EARLIER = ("small talk", "identity", "arithmetic", "unknown", "repeat")
@@ -50,8 +54,8 @@ FIRST_DAY, DAYS = date(2024, 1, 1), 5000
 
 
 def drills(progress: float) -> float:
-    """The share of drills: most at first, then fewer and fewer."""
-    return max(0.06, 0.6 - 8 * progress)
+    """The share of drills: most at first, then fewer and fewer, none in the last part."""
+    return max(0.06, 0.6 - 9.6 * progress) if progress < 1 - LAST else 0.0
 
 
 def steps(seed: int, block: int, progress: float, ids: Sequence[int], tokens: int) -> list[list[list[Sample]]]:
@@ -70,16 +74,21 @@ def _batches(rng: random.Random, progress: float, ids: Sequence[int], tokens: in
         return _cut(rng, _fill(lambda: drill(rng, ids), STEPS * tokens), STEPS)
     effort = rng.choices(EFFORTS, EFFORT_SHARES)[0]
     today = FIRST_DAY + timedelta(days=rng.randrange(DAYS)) if rng.random() < DATED_SHARE else None
-    if rng.random() < FUNCTIONS:
-        return [_with_functions(rng, effort, today, tokens) for _ in range(STEPS)]
-    kinds, shares = list(PLAIN), list(PLAIN.values())
+    plain, with_functions, functions = PLAIN, WITH_FUNCTIONS, FUNCTIONS
+    if progress >= 1 - LAST:
+        plain, with_functions, functions = PLAIN | HARDEST[0], HARDEST[1], HARDEST[2]
+    if rng.random() < functions:
+        return [_with_functions(rng, with_functions, effort, today, tokens) for _ in range(STEPS)]
+    kinds, shares = list(plain), list(plain.values())
     return _cut(rng, _fill(lambda: sample(_task(rng, rng.choices(kinds, shares)[0], effort), today), STEPS * tokens), STEPS)
 
 
-def _with_functions(rng: random.Random, effort: Effort, today: date | None, tokens: int) -> list[Sample]:
+def _with_functions(
+    rng: random.Random, shares: dict[str, int], effort: Effort, today: date | None, tokens: int
+) -> list[Sample]:
     """A batch of one kind under one developer message, the tokens of which are computed once."""
     ruled = (Message("developer", rng.choice(RULES)),) if rng.random() < RULED_SHARE else ()
-    kind = rng.choices(list(WITH_FUNCTIONS), list(WITH_FUNCTIONS.values()))[0]
+    kind = rng.choices(list(shares), list(shares.values()))[0]
     offered = offer(rng, "train", rng.choice(COUNTS[kind]))
 
     def make() -> Sample:

@@ -1,7 +1,7 @@
-"""Muon for the matrices between hidden states, AdamW for the rest.
+"""Muon for the matrices between hidden states, Adam for the rest.
 
 Muon (Jordan et al., 2024): momentum, turned into the nearest orthogonal matrix by a Newton-Schulz iteration. Its step is scaled
-to a root mean square of 0.2 times the rate (Liu et al., 2025, arXiv:2502.16982), which is about AdamW's.
+to a root mean square of 0.2 times the rate (Liu et al., 2025, arXiv:2502.16982), which is about Adam's.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ MOMENTUM = 0.95
 BETAS = 0.9, 0.98
 EPSILON = 1e-10
 DECAY = 0.01  # of the matrices, times the rate
-LONGEST = 1.0  # of the gradient of what AdamW steps, as of one vector
+LONGEST = 1.0  # of all gradients as of one vector, where Adam steps by them
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's: singular values to between 0.7 and 1.2, fast
 ITERATIONS = 5
 

@@ -34,7 +34,7 @@ SPLITS: tuple[Split, ...] = ("train", "held-out")
 def distinct() -> tuple[int, ...]:
     """The ids with a row of their own, ascending: what tasks and drills use, and up to `COUNT` the most frequent in English.
 
-    More than `COUNT` where tasks use more. Takes half a minute.
+    Foreign ones are taken out at last, so that there may be a few less. More where tasks use more. Takes half a minute.
     """
     chosen = {*SPECIAL, *_basic(), *_words(), *_drills()}
     chosen |= _tasks(chosen)

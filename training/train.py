@@ -1,7 +1,7 @@
 """`python -m training.train --folder WORK`: trains ossia-tiny, from the folder's last checkpoint on if there is one.
 
-The folder holds `ids.json`, `state.safetensors` (parameters and optimizer, every few minutes) and `log.jsonl` (mean losses
-by kind of sample, every hundred steps).
+The folder holds `ids.json`, `state.safetensors` (parameters and optimizer, every few minutes), `first.safetensors` (parameters
+before the last part of the run) and `log.jsonl` (mean losses by kind of sample, every hundred steps).
 """
 
 import ctypes
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from training import rows
 from training.batch import Arrays
+from training.mixture import LAST
 from training.model import CONFIG, Batch, Model, Working
 from training.optimizer import Optimizer
 from training.quantize import rounded
@@ -27,18 +28,21 @@ from training.start import initial
 from training.stream import stream
 
 THREADS = 2
-STEPS = 15_000
+STEPS = 15_600
 TOKENS = 650  # of each of a step's batches, behind its prefix
 WARM_UP = 100  # steps
-ROUNDED = 0.45  # of the steps, at the end: experts are rounded to MXFP4
+AGAIN = 0.3  # of the rates, where the last part of the run begins
+ROUNDED = 0.54  # of the steps, at the end: experts are rounded to MXFP4
 SAVE_S = 180.0
 LOG_STEPS = 100
+FIRST = "first.safetensors"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def scale(step: int, steps: int) -> float:
-    """Of the rates: up, and from there down to zero."""
-    return min((step + 1) / WARM_UP, 1 - step / steps)
+    """Of the rates: up, and from there down to zero; then, for the last part, a little up and down to zero again."""
+    left = 1 - step / steps
+    return min((step + 1) / WARM_UP, (left - LAST) / (1 - LAST)) if left > LAST else AGAIN * left / LAST
 
 
 class Run:
@@ -75,6 +79,10 @@ class Run:
         state = {**self.parameters, **self.optimizer.state}
         save_file(state, temporary, {"step": str(self.step), "steps": str(self.steps), "seed": str(self.seed)})
         temporary.replace(self.file)
+
+    def keep(self) -> None:
+        """The parameters as they are before the last part of the run, which `training.export` takes the mean with."""
+        save_file(self.parameters, self.folder / FIRST)
 
     def _load(self) -> int:
         with safe_open(self.file, "pt") as stored:
@@ -140,6 +148,8 @@ def train(run: Run, until: int) -> None:
             waited += time.monotonic() - asked
             loss = log.add(batches, run.train(batches))
             tokens += sum(batch.rows * (batch.prefix + batch.length) for batch in batches)
+            if run.step == round(run.steps * (1 - LAST)):
+                run.keep()
             bar.update()
             if run.step % LOG_STEPS == 0:
                 speed = tokens / (time.monotonic() - began)

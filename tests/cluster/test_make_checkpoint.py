@@ -1,16 +1,21 @@
+import errno
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cluster import make_checkpoint as module
-from cluster.make_checkpoint import DEFAULT, default_checkpoint, make_checkpoint
+from cluster.make_checkpoint import default_checkpoint, make_checkpoint
 from ossia.common.errors import UserError
+from workers.checkpoint.compact import SHIPPED
+from workers.checkpoint.contents import scan
 from workers.checkpoint.resolve import resolve
 from workers.model.config import ModelConfig
 from workers.model.layout import RANKS, Layout, refusal
 
-SMALL = replace(DEFAULT, num_hidden_layers=1, layer_types=(), hidden_size=32, vocab_size=300)
+SMALL = ModelConfig(1, 8, hidden_size=32, intermediate_size=256, num_attention_heads=16, vocab_size=300)
 
 
 def test_it_is_readable_and_named_after_its_folder(tmp_path: Path) -> None:
@@ -61,24 +66,70 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         make_checkpoint(tmp_path / "file" / "mine", SMALL, seed=1)
 
 
-def test_the_default_is_made_once_and_every_layout_divides_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(module, "DEFAULT", replace(DEFAULT, vocab_size=1000))
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def ossia(*arguments: str) -> tuple[int, str]:
+    """Exit code and stderr."""
+    done = subprocess.run([sys.executable, "-m", "cluster.cli", *arguments], capture_output=True, text=True, timeout=120)
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+def test_the_default_is_expanded_once_and_made_again_when_damaged(cache: Path) -> None:
     folder = default_checkpoint()
-    made = (folder / "config.json").stat().st_mtime_ns
+    assert folder.is_relative_to(cache / "ossia" / "checkpoints")
+    assert resolve(str(folder)).names == ("ossia-tiny",)
+    made = (folder / "model.safetensors").stat()
     assert default_checkpoint() == folder
-    assert (folder / "config.json").stat().st_mtime_ns == made
-    assert resolve(str(folder)).names == ("ossia-random",)
-    assert [refusal(DEFAULT, Layout(ranks, split)) for ranks in RANKS for split in ("ep", "tp")] == [None] * 8
-    assert ModelConfig(1, 1).vocab_size == DEFAULT.vocab_size  # harmony's tokens are all there
+    assert (folder / "model.safetensors").stat().st_mtime_ns == made.st_mtime_ns
+    os.truncate(folder / "model.safetensors", made.st_size - 1)
+    assert default_checkpoint() == folder
+    assert (folder / "model.safetensors").stat().st_size == made.st_size
 
 
-def test_the_default_that_another_process_makes_meanwhile_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_the_default_speaks_harmony_in_1_2_and_4_ranks_but_not_8(cache: Path) -> None:
+    config = scan(default_checkpoint()).config
+    assert config.vocab_size == ModelConfig(1, 1).vocab_size
+    fit = [refusal(config, Layout(ranks, split)) is None for ranks in RANKS for split in ("ep", "tp")]
+    assert fit == [ranks < 8 for ranks in RANKS for _ in ("ep", "tp")]
+    message = "ossia: layout 8 x ep: 4 key-value heads do not divide by 8 ranks"
+    for command in ("serve", "replica"):
+        code, stderr = ossia(command, "--ranks", "8", "--port", "0")
+        assert code == 2
+        assert stderr.splitlines()[-1].startswith(message)
 
-    def lose(folder: Path, config: ModelConfig, seed: int) -> None:
-        folder.mkdir(parents=True)
-        raise UserError("exists")
 
-    monkeypatch.setattr(module, "make_checkpoint", lose)
-    assert default_checkpoint().is_dir()
+def test_the_default_is_small() -> None:
+    assert SHIPPED.stat().st_size <= 12_000_000
+
+
+def test_a_cache_that_cannot_be_written(cache: Path) -> None:
+    cache.touch()
+    code, stderr = ossia("layouts")
+    assert code == 2
+    assert stderr.startswith(f"ossia: {cache}/ossia/checkpoints/")
+    assert stderr.endswith("make room there, or set XDG_CACHE_HOME to a folder of yours\n")
+    assert stderr.count("\n") == 1
+
+
+def test_a_cache_without_room(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("workers.checkpoint.compact._write_file", full)
+    with pytest.raises(UserError, match=f"{cache}/.*/ossia-tiny: cannot be written .No space left on device.; make room"):
+        default_checkpoint()
+
+
+def test_a_damaged_installation(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = tmp_path / "ossia-tiny.safetensors"
+    monkeypatch.setattr("workers.checkpoint.compact.SHIPPED", damaged)
+    with pytest.raises(UserError, match=f"{damaged}: No such file or directory; install ossia again"):
+        default_checkpoint()
+    damaged.write_bytes(SHIPPED.read_bytes()[:-1])
+    with pytest.raises(UserError, match=f"{damaged}: .*; install ossia again"):
+        default_checkpoint()

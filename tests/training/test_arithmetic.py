@@ -80,6 +80,15 @@ def test_no_result_is_negative_or_beyond_one_token() -> None:
             assert isinstance(task.answer, str) and "= -" not in task.answer
 
 
+def test_nothing_held_out_is_worked_out_in_training() -> None:
+    for effort in EFFORTS:
+        for task in tasks("train", effort, 1500):
+            for chain in CHAIN.findall(task.analysis):
+                numbers = tuple(map(int, re.findall(r"\d+", first := chain.split("=")[0])))
+                sign = first.strip("0123456789")[0]
+                assert not arithmetic.is_held_out("+ +" if len(numbers) > 2 else sign, numbers), task
+
+
 def test_splits_share_no_operands_and_no_phrasing() -> None:
     train = {asked(task) for effort in EFFORTS for task in tasks("train", effort, 1500)}
     held_out = {asked(task) for effort in EFFORTS for task in tasks("held-out", effort, 1500)}

@@ -31,6 +31,7 @@ def test_turns_as_they_are_taught_are_well_formed() -> None:
         "<|channel|>final<|message|>x<|return|>",
         HEAD + "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant<|channel|>final<|message|>x<|return|>",
         HEAD + " to=functions.get_weather<|channel|>commentary <|constrain|>json<|message|>{}<|call|>",
+        HEAD + " to=functions.get_weather<|channel|>commentary <|constrain|>json<|message|>{<|call|>",
     ],
 )
 def test_other_turns_that_are_well_formed(spelled: str) -> None:
@@ -64,8 +65,6 @@ def test_other_turns_that_are_well_formed(spelled: str) -> None:
         HEAD + "<|channel|>commentary to=functions.other <|constrain|>json<|message|>{}<|call|>",
         HEAD + "<|channel|>commentary to=get_weather <|constrain|>json<|message|>{}<|call|>",
         HEAD + "<|channel|>analysis to=functions.get_weather <|constrain|>json<|message|>{}<|call|>",
-        HEAD + "<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{<|call|>",
-        HEAD + "<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>[]<|call|>",
         HEAD + "<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{}<|return|>",
     ],
 )

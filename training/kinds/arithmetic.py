@@ -209,10 +209,10 @@ def _analysis(sign: str, numbers: tuple[int, ...], effort: Effort) -> str:
 
 
 def _check(sign: str, numbers: tuple[int, ...]) -> str:
-    """A sum or product the other way round; a difference undone."""
-    if sign == "-":
-        return _steps("+", (numbers[0] - numbers[1], numbers[1]))
-    return _steps(sign, tuple(reversed(numbers)))
+    """A sum or product the other way round; a difference undone; where that is held out, the same again."""
+    other = ("+", (numbers[0] - numbers[1], numbers[1])) if sign == "-" else (sign, tuple(reversed(numbers)))
+    operator = "+ +" if len(other[1]) > 2 else other[0]
+    return _steps(sign, numbers) if is_held_out(operator, other[1]) else _steps(*other)
 
 
 def _steps(sign: str, numbers: tuple[int, ...], short: bool = False) -> str:

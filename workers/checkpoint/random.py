@@ -1,4 +1,4 @@
-"""Writes random gpt-oss checkpoints in the released format, for tests, benchmarks and a first run without a download.
+"""Writes random gpt-oss checkpoints in the released format, for tests and benchmarks.
 
 A tensor's values depend on its name and the seed alone, whatever the layout. They are scaled so that each layer adds about
 as much as the one before, and so that greedy output wanders over the vocabulary with clear winners.

@@ -143,7 +143,7 @@ class Submit(_message.Message):
     priority: _builtins.int
     """Higher runs first among what waits. 0 is normal."""
     tenant: _builtins.str
-    """Who is served, for fairness and isolation. Empty: the default tenant."""
+    """Who is served. Empty: the default tenant. Not used yet: what isolates cached blocks is cache_salt."""
     traceparent: _builtins.str
     """W3C trace context (https://www.w3.org/TR/trace-context/), empty for none."""
     request_id: _builtins.str
