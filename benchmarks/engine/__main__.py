@@ -28,6 +28,7 @@ from workers.model.config import ModelConfig
 MID = ModelConfig(12, 32, hidden_size=1024, intermediate_size=1024, num_attention_heads=16, num_key_value_heads=4, head_dim=64)
 FORMS: tuple[Form, ...] = ("packed", "bf16")
 TIMEOUT_S = 1800.0
+SETTLE_S = 5.0  # between two servers' turns: some go on spinning for seconds after their last request
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ async def rate(server: Server, concurrency: int, requests: list[list[int]], toke
 
 
 async def compare(
-    servers: list[Server], concurrencies: list[int], rounds: int, prompt_tokens: int, tokens: int
+    servers: list[Server], concurrencies: list[int], rounds: int, prompt_tokens: int, tokens: int, settle_s: float = SETTLE_S
 ) -> list[dict[str, object]]:
     """One row a server and concurrency: the median of the rounds, and ossia's share of it. The first server is ossia."""
     for server in servers:
@@ -79,6 +80,7 @@ async def compare(
         for number in range(rounds):
             requests = prompts(2 * concurrency, prompt_tokens, 1000 * concurrency + number)
             for server in servers:
+                await asyncio.sleep(settle_s)
                 found[server.name].append(await rate(server, concurrency, requests, tokens))
         ours = statistics.median(found[servers[0].name])
         for name, rates in found.items():

@@ -29,9 +29,9 @@ def test_servers_take_turns_with_the_same_prompts(monkeypatch: pytest.MonkeyPatc
         "httpx.AsyncClient", lambda **settings: client(**{**settings, "transport": httpx.MockTransport(answer)})
     )
     servers = [throughput.Server("ossia", "http://one"), throughput.peer("other=http://two")]
-    rows = asyncio.run(throughput.compare(servers, [1, 4], rounds=3, prompt_tokens=7, tokens=3))
+    rows = asyncio.run(throughput.compare(servers, [1, 4], rounds=3, prompt_tokens=7, tokens=3, settle_s=0))
     assert [(row["server"], row["concurrency"]) for row in rows] == [("ossia", 1), ("other", 1), ("ossia", 4), ("other", 4)]
     assert sorted(asked["http://one"], key=repr) == sorted(asked["http://two"], key=repr)
     assert len(asked["http://one"]) == 1 + 3 * (2 + 8)
     with pytest.raises(ValueError, match="ossia yields 3 tokens, not 4"):
-        asyncio.run(throughput.compare(servers, [1], rounds=1, prompt_tokens=7, tokens=4))
+        asyncio.run(throughput.compare(servers, [1], rounds=1, prompt_tokens=7, tokens=4, settle_s=0))
