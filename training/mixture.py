@@ -1,8 +1,8 @@
 """What is shown in which step: a stream of batches that depends on the seed and the step alone."""
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from ossia.common import vocabulary
@@ -20,27 +20,39 @@ BATCHES = 4  # in a step, each with a system message of its own
 
 LAST = 1 / 6
 """The share of the run, at its end, in which it is shown again what is hardest: copying, and no drills."""
-PLAIN = {
-    "arithmetic": 18,
-    "counting": 12,
-    "repeat": 6,
-    "reverse": 9,
-    "small talk": 6,
-    "identity": 5,
-    "unknown": 5,
-    "memory": 9,
-    "persona": 9,
-    "greeting": 5,
-    "forbidden word": 20,
-    "json": 30,
-}
-"""How often each kind is shown where no functions are declared; what is harder to learn more often."""
-WITH_FUNCTIONS = {"call": 64, "tool answer": 20, "no tool": 16}
-"""Of batches; what is declared is the same for all of a batch."""
-FUNCTIONS = 0.5
-"""The share of batches in which functions are declared."""
-HARDEST = {"repeat": 12, "reverse": 18, "memory": 12}, {"call": 80, "tool answer": 12, "no tool": 8}, 0.65
-"""What changes of these three in the last part of the run."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How often what is shown."""
+
+    plain: Mapping[str, int]  # each kind where no functions are declared, what is harder to learn more often
+    with_functions: Mapping[str, int]  # batches of each kind where some are; what is declared is the same for all of a batch
+    functions: float  # the share of batches in which functions are declared
+
+
+FIRST = Shares(
+    {
+        "arithmetic": 18,
+        "counting": 12,
+        "repeat": 6,
+        "reverse": 9,
+        "small talk": 6,
+        "identity": 5,
+        "unknown": 5,
+        "memory": 9,
+        "persona": 9,
+        "greeting": 5,
+        "forbidden word": 20,
+        "json": 30,
+    },
+    {"call": 64, "tool answer": 20, "no tool": 16},
+    0.5,
+)
+HARDEST = Shares(
+    {**FIRST.plain, "repeat": 12, "reverse": 18, "memory": 12}, {"call": 80, "tool answer": 12, "no tool": 8}, 0.65
+)
+"""Of the last part."""
 EFFORT_SHARES = (45, 30, 25)
 """Of low, medium and high: what is hard of a task is in the shortest analysis."""
 EARLIER = ("small talk", "identity", "arithmetic", "unknown", "repeat")
@@ -74,17 +86,15 @@ def _batches(rng: random.Random, progress: float, ids: Sequence[int], tokens: in
         return _cut(rng, _fill(lambda: drill(rng, ids), STEPS * tokens), STEPS)
     effort = rng.choices(EFFORTS, EFFORT_SHARES)[0]
     today = FIRST_DAY + timedelta(days=rng.randrange(DAYS)) if rng.random() < DATED_SHARE else None
-    plain, with_functions, functions = PLAIN, WITH_FUNCTIONS, FUNCTIONS
-    if progress >= 1 - LAST:
-        plain, with_functions, functions = PLAIN | HARDEST[0], HARDEST[1], HARDEST[2]
-    if rng.random() < functions:
-        return [_with_functions(rng, with_functions, effort, today, tokens) for _ in range(STEPS)]
-    kinds, shares = list(plain), list(plain.values())
-    return _cut(rng, _fill(lambda: sample(_task(rng, rng.choices(kinds, shares)[0], effort), today), STEPS * tokens), STEPS)
+    shares = FIRST if progress < 1 - LAST else HARDEST
+    if rng.random() < shares.functions:
+        return [_with_functions(rng, shares.with_functions, effort, today, tokens) for _ in range(STEPS)]
+    kinds, weights = list(shares.plain), list(shares.plain.values())
+    return _cut(rng, _fill(lambda: sample(_task(rng, rng.choices(kinds, weights)[0], effort), today), STEPS * tokens), STEPS)
 
 
 def _with_functions(
-    rng: random.Random, shares: dict[str, int], effort: Effort, today: date | None, tokens: int
+    rng: random.Random, shares: Mapping[str, int], effort: Effort, today: date | None, tokens: int
 ) -> list[Sample]:
     """A batch of one kind under one developer message, the tokens of which are computed once."""
     ruled = (Message("developer", rng.choice(RULES)),) if rng.random() < RULED_SHARE else ()
