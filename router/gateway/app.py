@@ -12,11 +12,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from router.engine import Engine
-from router.gateway.api import Api, Settings
+from router.gateway.api import Api
 from router.gateway.entry import Admission, Entry
 from router.gateway.errors import ApiError
 from router.gateway.health import Health, Target, engine_readiness
+from router.gateway.intake import Intake
 from router.gateway.metrics import Metrics
+from router.gateway.models import Models
+from router.gateway.settings import Settings
 
 
 def create_app(
@@ -33,14 +36,12 @@ def create_app(
     """
     metrics = Metrics(registry or CollectorRegistry())
     admission = Admission(metrics)
-    api = Api(engine, settings or Settings(), metrics)
+    settings = settings or Settings()
+    intake = Intake(engine, settings, metrics, Models(engine, settings.served_model_names))
     health = Health(metrics.registry, admission, unready or engine_readiness(engine), targets)
     app = Starlette(
         routes=[
-            Route("/v1/chat/completions", api.chat, methods=["POST"]),
-            Route("/v1/completions", api.completions, methods=["POST"]),
-            Route("/v1/models", api.models),
-            Route("/v1/models/{name:path}", api.model),
+            *Api(intake).routes(),
             Route("/health", health.health),
             Route("/ready", health.ready),
             Route("/metrics", health.metrics),

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from router.access.principal import ANYBODY
 from router.gateway.errors import ApiError, ClientGone, internal
 from router.gateway.metrics import Metrics
 
@@ -118,6 +119,7 @@ class _Passage:
         self._send = send
         state = scope.setdefault("state", {})
         state["request_id"] = self.request_id
+        state["principal"] = ANYBODY
         state["traceparent"] = trace if _TRACEPARENT.fullmatch(trace) else ""
 
     async def send(self, message: Message) -> None:

@@ -16,19 +16,20 @@ FINISH = engine_pb2.FinishReason
 
 @dataclass(frozen=True)
 class Source:
-    """Where one HTTP request's tokens come from; `request_id` and `traceparent` travel with each of its Submits."""
+    """Where one HTTP request's tokens come from; the last three travel with each of its Submits."""
 
     engine: Engine
     metrics: Metrics
     request_id: str
     traceparent: str
+    tenant: str
 
     async def generate(self, submit: engine_pb2.Submit, names: Mapping[str, str]) -> AsyncGenerator[engine_pb2.Delta, None]:
         """The engine's deltas. Raises ApiError; closing it closes the engine's generator, which cancels the request.
 
         `names` as in `from_engine`.
         """
-        submit.request_id, submit.traceparent = self.request_id, self.traceparent
+        submit.request_id, submit.traceparent, submit.tenant = self.request_id, self.traceparent, self.tenant
         self.metrics.prompt_tokens.inc(len(submit.prompt))
         last = time.perf_counter()
         begun = False

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 from ossia.v1 import engine_pb2
+from router.access.principal import Principal
 from router.engine import Engine, EngineError
 from router.gateway.errors import ApiError, Json, from_engine
 
@@ -25,25 +26,25 @@ class Models:
         except EngineError as error:
             raise from_engine(error, {}) from None
 
-    async def resolve(self, name: str) -> engine_pb2.DescribeResponse:
-        """The card of the engine that serves this name. Raises ApiError: 404 for a name not served, 503."""
+    async def resolve(self, name: str, principal: Principal) -> engine_pb2.DescribeResponse:
+        """The card of the engine that serves this name. Raises ApiError: 404 for a name not served to the caller, 503."""
         card = await self.card()
-        names = self._served(card)
+        names = self._served(card, principal)
         if name not in names:
             message = f"the model '{name[:128]}' does not exist; served here: {', '.join(names)}"
             raise ApiError(HTTPStatus.NOT_FOUND, message, param="model", code="model_not_found")
         return card
 
-    async def listing(self) -> Json:
-        """The body of GET /v1/models."""
-        return {"object": "list", "data": [self.entry(name) for name in self._served(await self.card())]}
+    async def listing(self, principal: Principal) -> Json:
+        """The body of GET /v1/models: those that the caller may use."""
+        return {"object": "list", "data": [self.entry(name) for name in self._served(await self.card(), principal)]}
 
     def entry(self, name: str) -> Json:
         """One model, as the API shows it."""
         return {"id": name, "object": "model", "created": self._created, "owned_by": "ossia"}
 
-    def _served(self, card: engine_pb2.DescribeResponse) -> tuple[str, ...]:
-        return self._names or tuple(card.model_names)
+    def _served(self, card: engine_pb2.DescribeResponse, principal: Principal) -> tuple[str, ...]:
+        return tuple(name for name in self._names or card.model_names if principal.may_use(name))
 
 
 def fingerprint(card: engine_pb2.DescribeResponse) -> str:

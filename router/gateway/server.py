@@ -19,9 +19,9 @@ from starlette.types import ASGIApp
 from ossia.common import logs, vocabulary
 from ossia.common.errors import UserError
 from router.fleet import parse_source
-from router.gateway.api import Settings
 from router.gateway.app import create_app
 from router.gateway.entry import Admission
+from router.gateway.settings import Settings
 from router.gateway.targets import targets
 from router.harmony.types import Effort
 from router.router import Router

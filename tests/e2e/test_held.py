@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from ossia.common.vocabulary import CALL, FIRST_SPECIAL, RETURN, SIZE
 from ossia.v1 import engine_pb2
 from router.fleet_static import StaticFleet
-from router.gateway.api import Settings
+from router.gateway.settings import Settings
 from router.router import Router
 from tests.fakes.uniform import UniformRunner
 from tests.router.gateway.conftest import Gateway, running

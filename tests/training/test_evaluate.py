@@ -14,7 +14,7 @@ import torch
 
 from ossia.common import vocabulary
 from ossia.v1 import engine_pb2
-from router.gateway.api import Settings
+from router.gateway.settings import Settings
 from router.harmony.types import Effort, Message, Tool, ToolCall
 from tests.fakes.scripted import ScriptedEngine
 from tests.router.gateway.conftest import running

@@ -10,9 +10,9 @@ from openai import AsyncOpenAI
 from prometheus_client import CollectorRegistry
 
 from router.engine import Engine
-from router.gateway.api import Settings
 from router.gateway.app import create_app
 from router.gateway.server import listen, serving
+from router.gateway.settings import Settings
 
 
 class Gateway:

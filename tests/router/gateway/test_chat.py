@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from ossia.common.vocabulary import encode
-from router.gateway.api import Settings
+from router.gateway.settings import Settings
 from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, answer, call, pairs
 
 ASK: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}

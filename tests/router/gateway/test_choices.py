@@ -346,7 +346,7 @@ def test_many_choices_of_many_tools_are_made_at_once() -> None:
     body = ChatBody.parse(dumps({**ASK, "n": 128, "tools": tools}).encode())
     assert body.names is body.names
     submits = copies(body.submit([1] * 1000, card()), body.choices)
-    source = Source(ScriptedEngine(), Metrics(CollectorRegistry()), "id", "")
+    source = Source(ScriptedEngine(), Metrics(CollectorRegistry()), "id", "", "")
     begun = time.process_time()
     ChatAnswer(source, body, submits, card())
     assert time.process_time() - begun < 0.1

@@ -11,7 +11,7 @@ import pytest
 from ossia.v1 import engine_pb2
 from router.engine import EngineError
 from router.gateway import api
-from router.gateway.api import Settings
+from router.gateway.settings import Settings
 from tests.fakes.scripted import CONTEXT, MODEL, ScriptedEngine, answer
 from tests.router.gateway.conftest import eventually
 

@@ -18,7 +18,7 @@ COMPLETION = b'{"model":"tiny","prompt":"x","stop":"END"}'
 
 
 def ask(engine: ScriptedEngine, kind: type) -> ChatAnswer | CompletionAnswer:
-    source = Source(engine, Metrics(CollectorRegistry()), "id", "")
+    source = Source(engine, Metrics(CollectorRegistry()), "id", "", "")
     if kind is ChatAnswer:
         chat = ChatBody.parse(CHAT)
         return ChatAnswer(source, chat, [chat.submit([1], card())], card())

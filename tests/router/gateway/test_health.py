@@ -6,8 +6,8 @@ from typing import Any, cast
 from prometheus_client.parser import text_string_to_metric_families
 
 from ossia.v1 import engine_pb2, fleet_pb2
-from router.gateway.api import Settings
 from router.gateway.health import Target
+from router.gateway.settings import Settings
 from router.gateway.targets import targets
 from router.router import Router
 from tests.fakes.scripted import MODEL, ScriptedEngine, answer, card

@@ -7,8 +7,8 @@ from google.protobuf import text_format
 
 from ossia.common.vocabulary import RETURN, encode
 from ossia.v1 import engine_pb2
-from router.gateway.api import Settings
 from router.gateway.choice import derived
+from router.gateway.settings import Settings
 from tests.fakes.scripted import CONTEXT, MODEL, ScriptedEngine, answer
 
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}

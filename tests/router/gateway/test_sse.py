@@ -13,7 +13,7 @@ import pytest
 from ossia.common.vocabulary import MESSAGE, START, encode
 from ossia.v1 import engine_pb2
 from router.engine import EngineError
-from router.gateway.api import Settings
+from router.gateway.settings import Settings
 from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, answer
 from tests.router.gateway.conftest import eventually
 

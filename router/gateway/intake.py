@@ -1,0 +1,93 @@
+"""From an HTTP request to what the engine is asked: shared by every endpoint that generates. Knows none of them."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from ossia.v1 import engine_pb2
+from router.engine import Engine
+from router.gateway.choice import copies
+from router.gateway.errors import ApiError, context_length_exceeded, invalid
+from router.gateway.generation import Source
+from router.gateway.metrics import Metrics
+from router.gateway.models import Models
+from router.gateway.schema import GenerationBody, check_ids
+from router.gateway.settings import Settings
+
+T = TypeVar("T")
+_LONG = 1 << 16  # bytes of a body: some 20 ms of work
+_MAX_GRAMMAR = 1 << 20  # bytes, of which every choice has a copy: four of the largest contents that engines take
+
+
+class Intake:
+    """Reads, checks and bounds requests; every method raises ApiError for what must not be served."""
+
+    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics, models: Models) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self._aside = ThreadPoolExecutor(1, "long-prompts")
+        self.settings = settings
+        self.models = models
+
+    async def read(self, request: Request) -> bytes:
+        """The whole body. Raises ApiError: 413."""
+        most = self.settings.max_body_bytes
+        raw = bytearray()
+        async for part in request.stream():
+            raw += part
+            if len(raw) > most:
+                message = f"the body is larger than {most} bytes"
+                raise ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, code="request_too_large")
+        return bytes(raw)
+
+    async def prepare(self, size: int, work: Callable[[], T]) -> T:
+        """The result of `work`, whose time grows with a body of `size` bytes: a long one's must not hold up others' streams."""
+        if size < _LONG:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work)
+
+    def source(self, request: Request) -> Source:
+        """Where the request's tokens come from."""
+        state = request.state
+        return Source(self._engine, self._metrics, state.request_id, state.traceparent, state.principal.tenant)
+
+    def submits(
+        self, body: GenerationBody, prompts: Sequence[list[int]], card: engine_pb2.DescribeResponse
+    ) -> list[engine_pb2.Submit]:
+        """What the engine is asked: each prompt's choices, one prompt after the other."""
+        most = self.settings.max_output_tokens // (len(prompts) * body.choices)
+        submits: list[engine_pb2.Submit] = []
+        for prompt in prompts:
+            _check(prompt, card, body.prompt_param)
+            submit = body.submit(prompt, card)
+            _check_grammar(submit.grammar, body.needs_grammar)
+            _bound(submit, card, most, body.names.get("sampling.max_tokens", "max_tokens"))
+            submits += copies(submit, body.choices)
+        return submits
+
+
+def _check(prompt: list[int], card: engine_pb2.DescribeResponse, param: str) -> None:
+    if len(prompt) >= card.max_context:
+        raise context_length_exceeded(len(prompt), card.max_context, param)
+    check_ids(prompt, card, param)
+
+
+def _check_grammar(grammar: engine_pb2.Grammar, param: str | None) -> None:
+    if (size := grammar.ByteSize()) > _MAX_GRAMMAR:
+        message = f"what the output is held to takes {size} bytes, more than the {_MAX_GRAMMAR} that it may"
+        raise invalid(message, param, "grammar_too_large")
+
+
+def _bound(submit: engine_pb2.Submit, card: engine_pb2.DescribeResponse, most: int, param: str) -> None:
+    """Refuses more than `most` tokens of output, or ends there what would go on to the context's end."""
+    sampling = submit.sampling
+    if not sampling.HasField("max_tokens"):
+        if card.max_context - len(submit.prompt) > most:
+            sampling.max_tokens = most
+    elif sampling.max_tokens > most:
+        message = f"{sampling.max_tokens} tokens of each choice are too many: so many choices may have {most} each"
+        raise invalid(message, param)
