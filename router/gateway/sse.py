@@ -6,8 +6,9 @@ The status line waits for the first chunk, which is how an engine says that it a
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TypeVar
 
 from starlette.responses import Response
@@ -23,8 +24,25 @@ HEADERS = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
-PING = b": ping\n\n"
-DONE = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How an API spells its streams: `named` events bear their `type` as name, `done` comes last unless an error does."""
+
+    error: Callable[[ApiError], Json]  # an event
+    named: bool = False
+    done: bytes = b"data: [DONE]\n\n"
+    ping: bytes = b": ping\n\n"
+
+    def events(self, chunks: Iterable[Json]) -> bytes:
+        """One event a chunk."""
+        if self.named:
+            return "".join(f"event: {chunk['type']}\ndata: {dumps(chunk)}\n\n" for chunk in chunks).encode()
+        return "".join(f"data: {dumps(chunk)}\n\n" for chunk in chunks).encode()
+
+
+CHUNKS = Dialect(ApiError.body)
 
 
 class Whole(Response):
@@ -42,12 +60,15 @@ class Whole(Response):
 class EventStream(Response):
     """Chunks as events. Raises ApiError for a refusal known within `admission_s`, ClientGone when the client leaves.
 
-    After `admission_s` the status line goes out anyway and comments follow every `ping_s`; whatever fails from then on is an
-    error event, after which the stream ends without `[DONE]`.
+    After `admission_s` the status line goes out anyway and pings follow every `ping_s`; whatever fails from then on is an
+    error event, after which the stream ends without the dialect's `done`.
     """
 
-    def __init__(self, chunks: AsyncGenerator[list[Json], None], admission_s: float, ping_s: float) -> None:
+    def __init__(
+        self, chunks: AsyncGenerator[list[Json], None], admission_s: float, ping_s: float, dialect: Dialect = CHUNKS
+    ) -> None:
         super().__init__()
+        self._dialect = dialect
         self._chunks = chunks
         self._admission_s = admission_s
         self._ping_s = ping_s
@@ -61,8 +82,8 @@ class EventStream(Response):
             async with aclosing(self._chunks) as chunks:
                 async for batch in chunks:
                     if batch:  # nothing is no data: the next ping is due as before
-                        await writer.write(events(batch))
-            await writer.end(DONE)
+                        await writer.write(self._dialect.events(batch))
+            await writer.end(self._dialect.done)
         except Exception as error:
             if not writer.begun:
                 raise
@@ -70,7 +91,7 @@ class EventStream(Response):
             if told is not error:
                 logger.exception("a stream failed", extra={"request_id": state["request_id"]})
             state["error"] = told.code  # for the log: the status says 200
-            await writer.end(events([told.body()]))
+            await writer.end(self._dialect.events([self._dialect.error(told)]))
         finally:
             pings.cancel()
 
@@ -79,7 +100,7 @@ class EventStream(Response):
         while True:
             wait = self._ping_s - writer.quiet_s if writer.begun else 0
             if wait <= 0:
-                await writer.write(PING)
+                await writer.write(self._dialect.ping)
                 wait = self._ping_s
             await asyncio.sleep(wait)
 
@@ -108,11 +129,6 @@ class _Writer:
 
     async def end(self, data: bytes) -> None:
         await self.write(data, more=False)
-
-
-def events(chunks: Iterable[Mapping[str, object]]) -> bytes:
-    """One event a chunk."""
-    return "".join(f"data: {dumps(chunk)}\n\n" for chunk in chunks).encode()
 
 
 async def until_disconnect(receive: Receive, work: Coroutine[None, None, T]) -> T:

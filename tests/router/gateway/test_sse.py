@@ -13,7 +13,9 @@ import pytest
 from ossia.common.vocabulary import MESSAGE, START, encode
 from ossia.v1 import engine_pb2
 from router.engine import EngineError
+from router.gateway.errors import ApiError, Json
 from router.gateway.settings import Settings
+from router.gateway.sse import Dialect, EventStream
 from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, answer
 from tests.router.gateway.conftest import eventually
 
@@ -156,3 +158,28 @@ async def test_the_log_has_counts_and_no_contents(start: Any, caplog: pytest.Log
     assert record.__dict__["prompt_tokens"] > 0
     assert record.__dict__["output_tokens"] == len(answer("a secret answer"))
     assert not any("secret" in str(record.__dict__) for record in caplog.records if record.name.startswith("router"))
+
+
+async def test_a_dialect_has_its_own_names_error_and_pings() -> None:
+    gate = asyncio.Event()
+
+    async def chunks() -> AsyncGenerator[list[Json], None]:
+        yield [{"type": "begun"}, {"type": "said", "text": "ä"}]
+        await gate.wait()
+        raise ApiError(503, "gone")
+
+    def error(error: ApiError) -> Json:
+        return {"type": "failed", "why": error.message}
+
+    sent: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+        if message.get("body") == b"event: ping\n\n":
+            gate.set()
+
+    stream = EventStream(chunks(), 0.01, 0.01, Dialect(error, named=True, done=b"", ping=b"event: ping\n\n"))
+    await stream({"type": "http", "state": {}}, asyncio.Event().wait, send)  # type: ignore[arg-type]
+    assert sent[1].decode() == 'event: begun\ndata: {"type":"begun"}\n\nevent: said\ndata: {"type":"said","text":"ä"}\n\n'
+    assert b"event: ping\n\n" in sent
+    assert sent[-1] == b'event: failed\ndata: {"type":"failed","why":"gone"}\n\n'
