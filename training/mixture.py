@@ -11,6 +11,7 @@ from training.drills import drill
 from training.kinds import KINDS
 from training.kinds.talk import RULES
 from training.kinds.tools import COUNTS, OFFERED, offer
+from training.loops import SHARE, looped
 from training.sample import Sample, sample
 from training.task import EFFORTS, Task
 
@@ -90,7 +91,11 @@ def _batches(rng: random.Random, progress: float, ids: Sequence[int], tokens: in
     if rng.random() < shares.functions:
         return [_with_functions(rng, shares.with_functions, effort, today, tokens) for _ in range(STEPS)]
     kinds, weights = list(shares.plain), list(shares.plain.values())
-    return _cut(rng, _fill(lambda: sample(_task(rng, rng.choices(kinds, weights)[0], effort), today), STEPS * tokens), STEPS)
+
+    def make() -> Sample:
+        return _perhaps_looped(rng, sample(_task(rng, rng.choices(kinds, weights)[0], effort), today))
+
+    return _cut(rng, _fill(make, STEPS * tokens), STEPS)
 
 
 def _with_functions(
@@ -104,7 +109,7 @@ def _with_functions(
     def make() -> Sample:
         task = _perhaps_later(rng, OFFERED[kind](rng, "train", effort, offered))
         said = tuple(message for message in task.messages if message.role != "developer")
-        made = sample(replace(task, messages=ruled + said), today)
+        made = _perhaps_looped(rng, sample(replace(task, messages=ruled + said), today))
         return replace(made, prefix=made.tokens.index(vocabulary.END, made.prefix) + 1)
 
     return _cut(rng, _fill(make, ROUGH * tokens), ROUGH)[0]
@@ -137,6 +142,10 @@ def _task(rng: random.Random, kind: str, effort: Effort) -> Task:
     if kind in RULED and rng.random() < RULED_SHARE:
         task = replace(task, messages=(Message("developer", rng.choice(RULES)), *task.messages))
     return _perhaps_later(rng, task)
+
+
+def _perhaps_looped(rng: random.Random, made: Sample) -> Sample:
+    return looped(rng, made) if rng.random() < SHARE else made
 
 
 def _perhaps_later(rng: random.Random, task: Task) -> Task:

@@ -7,7 +7,8 @@ from pydantic import AfterValidator, Field
 
 from ossia.common.vocabulary import SIZE
 from ossia.v1 import engine_pb2
-from router.gateway.errors import Json, dumps, invalid
+from router.gateway.arguments import held
+from router.gateway.errors import dumps, invalid
 from router.gateway.parsing import Strict, wrong
 from router.gateway.schema import GenerationBody
 from router.gateway.schema_formats import JsonSchemaFormat, Name, Schema
@@ -16,7 +17,6 @@ from router.harmony.types import Effort, Format, Tool
 
 MAX_TOOLS = 256
 _EFFORTS: dict[str, Effort] = {"none": "low", "minimal": "low", "low": "low", "medium": "medium", "high": "high"}
-_NO_PARAMETERS: Json = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
 def _known_effort(effort: str) -> str:
@@ -32,7 +32,7 @@ def _known_choice(choice: str) -> str:
 
 
 class Function(Strict):
-    """A tool's declaration. Arguments of a strict one satisfy its parameters."""
+    """A tool's declaration. Arguments of a strict one satisfy its parameters, those of another are an object of their names."""
 
     name: Name
     description: str | None = None
@@ -160,7 +160,7 @@ class ChatBody(GenerationBody):
         grammar.harmony = True
         for place in self._callable:
             function = self.offered[place].function
-            parameters = dumps(function.parameters or _NO_PARAMETERS) if function.strict else None
+            parameters = dumps(held(function.parameters, bool(function.strict)))
             grammar.functions.add(recipient=f"functions.{function.name}", parameters=parameters)
         if self._must_call:
             grammar.tool_choice = engine_pb2.TOOL_CHOICE_REQUIRED

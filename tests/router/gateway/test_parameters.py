@@ -105,7 +105,7 @@ DECLARED = [
     f"functions {{ recipient: 'functions.weather' parameters: '{WEATHER_TEXT}' }}",
     "functions { recipient: 'functions.clock'"
     ' parameters: \'{"type":"object","properties":{},"additionalProperties":false}\' }',
-    "functions { recipient: 'functions.note' }",
+    "functions { recipient: 'functions.note' parameters: '{\"type\":\"object\"}' }",
 ]
 TURNS: list[tuple[dict[str, Any], str]] = [
     ({}, ""),
