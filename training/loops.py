@@ -7,15 +7,15 @@ from ossia.common import vocabulary
 from training.sample import Sample
 
 SHARE = 0.05
-"""Of the samples of a turn. Without them, a small model that has repeated itself for a while goes on with that for ever: its heads
-that copy see nothing but reasons to."""
+"""Of the samples of a turn. Without them, a small model that has repeated itself for a while goes on with that for ever: its
+heads that copy see nothing but reasons to."""
 LENGTHS = (24, 160)  # of what goes in circles, tokens
 PHRASES, WORDS = 3, 8  # that it is made of at most, and tokens of each
 _OPENING = 4  # tokens behind an analysis whatever comes: <|end|><|start|>assistant<|channel|>
 
 
 def looped(rng: random.Random, sample: Sample) -> Sample:
-    """The sample broken off in its last analysis, phrases of which follow again and again; then that ends, and a message begins.
+    """The sample broken off in its last analysis, phrases of which follow again and again; then it ends, and a message begins.
 
     What the circles cost is not counted, nor what the turn says behind them: it could only be guessed.
     """

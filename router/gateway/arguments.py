@@ -1,4 +1,4 @@
-"""What the arguments of a call are held to: for a strict function all that its parameters say, for another their names alone."""
+"""What the arguments of a call are held to: for a strict function all that its parameters say, for another their names."""
 
 import re
 from collections.abc import Mapping

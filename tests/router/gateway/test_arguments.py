@@ -30,7 +30,7 @@ def test_a_call_that_is_not_strict_has_declared_names_in_any_order_with_any_valu
     assert may_be(WEATHER, False, text)
 
 
-@pytest.mark.parametrize("text", ['{"town":"Paris"}', '{"cit":1}', '{"city2":1}', '{"city":Paris}', "Paris", "[]", '{"city":1', ""])
+@pytest.mark.parametrize("text", ['{"town":"Paris"}', '{"cit":1}', '{"city2":1}', '{"city":Paris}', "Paris", "[]", '{"city":1'])
 def test_it_is_never_anything_else(text: str) -> None:
     assert not may_be(WEATHER, False, text)
 
