@@ -10,8 +10,10 @@ from starlette.routing import Route
 from ossia.common.vocabulary import encode
 from router.gateway.chat import ChatAnswer
 from router.gateway.completions import CompletionAnswer
-from router.gateway.errors import invalid
+from router.gateway.errors import Json, invalid
 from router.gateway.intake import Intake
+from router.gateway.models import Model, ModelList
+from router.gateway.openapi import Operation
 from router.gateway.schema_chat import ChatBody
 from router.gateway.schema_completions import CompletionBody, Prompt
 from router.gateway.schema_messages import Assistant, MessageBody, ToolResult, text
@@ -34,7 +36,9 @@ class Api:
             Route("/v1/models/{name:path}", self.model),
         ]
 
+    @Operation("Chat", body=ChatBody, events=Json)
     async def chat(self, request: Request) -> Response:
+        """Continues a conversation; streams or answers whole."""
         intake = self._intake
         raw = await intake.read(request)
         body = await intake.prepare(len(raw), lambda: ChatBody.parse(raw))
@@ -45,7 +49,9 @@ class Api:
         submits = intake.submits(body, [prompt], card)
         return self._answer(request, ChatAnswer(intake.source(request), body, submits, card), body.stream)
 
+    @Operation("Completions", body=CompletionBody, events=Json)
     async def completions(self, request: Request) -> Response:
+        """Continues prompts as they are, text or token ids; streams or answers whole."""
         intake = self._intake
         raw = await intake.read(request)
         body = await intake.prepare(len(raw), lambda: CompletionBody.parse(raw))
@@ -56,10 +62,14 @@ class Api:
         submits = intake.submits(body, prompts, card)
         return self._answer(request, CompletionAnswer(intake.source(request), body, submits, card), body.stream)
 
+    @Operation("Models", answer=ModelList)
     async def models(self, request: Request) -> Response:
+        """The names that the caller may use."""
         return JSONResponse(await self._intake.models.listing(request.state.principal))
 
+    @Operation("Models", answer=Model)
     async def model(self, request: Request) -> Response:
+        """One of the names served."""
         name = request.path_params["name"]
         await self._intake.models.resolve(name, request.state.principal)
         return JSONResponse(self._intake.models.entry(name))

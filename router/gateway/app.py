@@ -9,16 +9,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from router.engine import Engine
 from router.gateway.api import Api
 from router.gateway.entry import Admission, Entry
 from router.gateway.errors import ApiError
-from router.gateway.health import Health, Target, engine_readiness
+from router.gateway.health import Health, Target, engine_readiness, own
 from router.gateway.intake import Intake
 from router.gateway.metrics import Metrics
 from router.gateway.models import Models
+from router.gateway.reference import Reference
 from router.gateway.settings import Settings
 
 
@@ -28,25 +28,21 @@ def create_app(
     registry: CollectorRegistry | None = None,
     unready: Callable[[], Awaitable[str | None]] | None = None,
     targets: Callable[[], Iterable[Target]] = tuple,
+    exposition: Callable[[], Awaitable[bytes]] | None = None,
 ) -> Starlette:
     """The gateway in front of this engine; its `state.admission` closes it.
 
-    `registry` is what /metrics shows (a new one if None), `unready` says why /ready should fail (if None, the engine is asked),
-    `targets` what /metrics/targets lists.
+    `registry` has its metrics (a new one if None), `exposition` says what /metrics shows (those, if None), `unready` why /ready
+    should fail (if None, the engine is asked), `targets` what /metrics/targets lists.
     """
     metrics = Metrics(registry or CollectorRegistry())
     admission = Admission(metrics)
     settings = settings or Settings()
     intake = Intake(engine, settings, metrics, Models(engine, settings.served_model_names))
-    health = Health(metrics.registry, admission, unready or engine_readiness(engine), targets)
+    health = Health(exposition or own(metrics.registry), admission, unready or engine_readiness(engine), targets)
+    routes = [*Api(intake).routes(), *health.routes()]
     app = Starlette(
-        routes=[
-            *Api(intake).routes(),
-            Route("/health", health.health),
-            Route("/ready", health.ready),
-            Route("/metrics", health.metrics),
-            Route("/metrics/targets", health.targets),
-        ],
+        routes=[*routes, *Reference(routes).routes()],
         middleware=[Middleware(Entry, metrics=metrics, admission=admission)],
         exception_handlers={HTTPException: _no_route},
     )

@@ -1,14 +1,18 @@
 """What probes and Prometheus ask: /health, /ready, /metrics, /metrics/targets."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NotRequired
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from typing_extensions import TypedDict
 
 from router.engine import Engine, EngineError
 from router.gateway.entry import Admission
+from router.gateway.openapi import Operation
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,20 @@ class Target:
 
     address: str
     labels: dict[str, str] = field(default_factory=dict)
+
+
+class TargetGroup(TypedDict):
+    """As Prometheus discovers services."""
+
+    targets: list[str]
+    labels: dict[str, str]
+
+
+class State(TypedDict):
+    """`reason` says why requests cannot be served yet."""
+
+    status: str
+    reason: NotRequired[str]
 
 
 def engine_readiness(engine: Engine) -> Callable[[], Awaitable[str | None]]:
@@ -32,25 +50,44 @@ def engine_readiness(engine: Engine) -> Callable[[], Awaitable[str | None]]:
     return unready
 
 
+def own(registry: CollectorRegistry) -> Callable[[], Awaitable[bytes]]:
+    """What this process alone measures."""
+
+    async def exposition() -> bytes:
+        return generate_latest(registry)
+
+    return exposition
+
+
 class Health:
-    """`unready` says why requests cannot be served yet, None when they can."""
+    """`exposition` is what /metrics shows, `unready` says why requests cannot be served yet, None when they can."""
 
     def __init__(
         self,
-        registry: CollectorRegistry,
+        exposition: Callable[[], Awaitable[bytes]],
         admission: Admission,
         unready: Callable[[], Awaitable[str | None]],
         targets: Callable[[], Iterable[Target]],
     ) -> None:
-        self._registry = registry
+        self._exposition = exposition
         self._admission = admission
         self._unready = unready
         self._targets = targets
 
+    def routes(self) -> Sequence[Route]:
+        return [
+            Route("/health", self.health),
+            Route("/ready", self.ready),
+            Route("/metrics", self.metrics),
+            Route("/metrics/targets", self.targets),
+        ]
+
+    @Operation("Operation", answer=State)
     async def health(self, request: Request) -> Response:
         """The process runs."""
         return JSONResponse({"status": "ok"})
 
+    @Operation("Operation", answer=State, error=State)
     async def ready(self, request: Request) -> Response:
         """A fleet source has answered and a replica generated a token: requests may come."""
         reason = "shutting down" if self._admission.closed else await self._unready()
@@ -58,9 +95,12 @@ class Health:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "unready", "reason": reason}, 503)
 
+    @Operation("Operation", answer=str, gives="text/plain")
     async def metrics(self, request: Request) -> Response:
-        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+        """Metrics in Prometheus' text format."""
+        return Response(await self._exposition(), media_type=CONTENT_TYPE_LATEST)
 
+    @Operation("Operation", answer=list[TargetGroup])
     async def targets(self, request: Request) -> Response:
         """Prometheus HTTP service discovery (https://prometheus.io/docs/prometheus/latest/http_sd/)."""
         return JSONResponse([{"targets": [target.address], "labels": target.labels} for target in self._targets()])

@@ -4,11 +4,30 @@ import hashlib
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Literal
+
+from typing_extensions import TypedDict
 
 from ossia.v1 import engine_pb2
 from router.access.principal import Principal
 from router.engine import Engine, EngineError
-from router.gateway.errors import ApiError, Json, from_engine
+from router.gateway.errors import ApiError, from_engine
+
+
+class Model(TypedDict):
+    """A name that requests may ask for."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(TypedDict):
+    """The names served."""
+
+    object: Literal["list"]
+    data: list[Model]
 
 
 class Models:
@@ -35,11 +54,11 @@ class Models:
             raise ApiError(HTTPStatus.NOT_FOUND, message, param="model", code="model_not_found")
         return card
 
-    async def listing(self, principal: Principal) -> Json:
+    async def listing(self, principal: Principal) -> ModelList:
         """The body of GET /v1/models: those that the caller may use."""
         return {"object": "list", "data": [self.entry(name) for name in self._served(await self.card(), principal)]}
 
-    def entry(self, name: str) -> Json:
+    def entry(self, name: str) -> Model:
         """One model, as the API shows it."""
         return {"id": name, "object": "model", "created": self._created, "owned_by": "ossia"}
 

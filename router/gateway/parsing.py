@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError, from_json
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, from_json
 
 from router.gateway.errors import ApiError, Json, invalid
 
@@ -42,6 +43,14 @@ class Body(Strict):
             return cls.model_validate({name: value for name, value in body.items() if name in cls.model_fields})
         except ValidationError as error:
             raise _translate(error, body) from None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The two tables are part of what the OpenAPI document says."""
+        described = handler.resolve_ref_schema(handler(core))
+        others = {name: {"enum": [*values, None]} for name, values in cls.only.items()}
+        described["properties"] |= {**others, **{name: {} for name in sorted(cls.harmless)}}
+        return described | {"additionalProperties": False}
 
     @classmethod
     def _refuse_others(cls, body: Json) -> None:

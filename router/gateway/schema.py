@@ -32,6 +32,9 @@ _COPIED = (
 """Parameters that the protocol's Sampling has under the same name, in the same ranges, with the same meaning."""
 
 
+_Stops = str | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=MAX_STOP_STRINGS)] | None
+
+
 def _stop(value: object) -> object:
     """One string becomes a list of one, so that mistakes in either form read the same."""
     strings = [value] if isinstance(value, str) else value
@@ -83,7 +86,7 @@ class GenerationBody(Body):
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
     max_tokens: Annotated[int, Field(ge=1, lt=1 << 32)] | None = None
     min_tokens: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
-    stop: Annotated[list[str] | None, BeforeValidator(_stop)] = None
+    stop: Annotated[list[str] | None, BeforeValidator(_stop, json_schema_input_type=_Stops)] = None
     stop_token_ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MAX_STOP_TOKENS)] | None = None
     ignore_eos: bool | None = None
     response_format: ResponseFormat | None = None

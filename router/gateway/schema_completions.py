@@ -39,7 +39,7 @@ class CompletionBody(GenerationBody):
 
     only: ClassVar = {"suffix": ("",)}
 
-    prompt: Annotated[Any, BeforeValidator(_prompts)]
+    prompt: Annotated[Any, BeforeValidator(_prompts, json_schema_input_type=Prompt | list[Prompt])]
     max_tokens: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
     best_of: int | None = None
     echo: bool | None = None

@@ -1,0 +1,93 @@
+"""The OpenAPI document: every route is in it, every reference leads somewhere, bodies are told as they are read."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from router.gateway.app import create_app
+from router.gateway.openapi import declared
+from tests.fakes.scripted import MODEL, ScriptedEngine
+
+
+@pytest.fixture(scope="module")
+def app() -> Starlette:
+    return create_app(ScriptedEngine([200_002]))
+
+
+@pytest.fixture(scope="module")
+def document(app: Starlette) -> dict[str, Any]:
+    response = TestClient(app).get("/openapi.json")
+    assert response.status_code == 200
+    described: dict[str, Any] = response.json()
+    return described
+
+
+def test_every_route_declares_what_it_does(app: Starlette) -> None:
+    for route in app.routes:
+        assert isinstance(route, Route)
+        assert declared(route), f"{route.path}: its handler lacks @Operation (router/gateway/openapi.py)"
+        assert inspect.getdoc(route.endpoint), f"{route.path}: its handler lacks a docstring"
+
+
+def test_every_route_and_method_is_told_once(app: Starlette, document: dict[str, Any]) -> None:
+    served = {
+        (re.sub(r":\w+}", "}", route.path), method.lower())
+        for route in app.routes
+        if isinstance(route, Route)
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    assert {(path, method) for path, methods in document["paths"].items() for method in methods} == served
+    ids = [told["operationId"] for methods in document["paths"].values() for told in methods.values()]
+    assert len(ids) == len(set(ids)) == len(served)
+
+
+def test_schemas_are_schemas_and_references_lead_somewhere(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for schema in schemas.values():
+        Draft202012Validator.check_schema(schema)
+    references = set(_references(document))
+    assert references
+    assert {reference.removeprefix("#/components/schemas/") for reference in references} <= set(schemas)
+
+
+def _references(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if isinstance(reference := part.get("$ref"), str):
+            yield reference
+        for inner in part.values():
+            yield from _references(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from _references(inner)
+
+
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.mark.parametrize(
+    ("more", "valid"),
+    [
+        ({}, True),
+        ({"temperature": 0.5, "stop": "x", "response_format": {"type": "json_object"}}, True),
+        ({"logit_bias": {"17": 1}}, True),
+        ({"modalities": ["text"]}, True),
+        ({"user": "me"}, True),
+        ({"temperature": "0.5"}, False),
+        ({"temperature": 3}, False),
+        ({"modalities": ["audio"]}, False),
+        ({"colour": "red"}, False),
+        ({"messages": []}, False),
+    ],
+)
+def test_bodies_are_told_as_they_are_read(app: Starlette, document: dict[str, Any], more: dict[str, Any], valid: bool) -> None:
+    schema = {**document, "$ref": "#/components/schemas/ChatBody"}
+    assert Draft202012Validator(schema).is_valid({**CHAT, **more}) == valid
+    response = TestClient(app).post("/v1/chat/completions", json={**CHAT, **more})
+    assert response.status_code == (200 if valid else 400)
