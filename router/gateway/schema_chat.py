@@ -16,13 +16,16 @@ from router.gateway.schema_messages import MessageBody, only_functions
 from router.harmony.types import Effort, Format, Tool
 
 MAX_TOOLS = 256
-_EFFORTS: dict[str, Effort] = {"none": "low", "minimal": "low", "low": "low", "medium": "medium", "high": "high"}
+EFFORTS: dict[str, Effort] = {"none": "low", "minimal": "low", "low": "low", "medium": "medium", "high": "high"}
 
 
 def _known_effort(effort: str) -> str:
-    if effort not in _EFFORTS:
-        raise wrong(f"one of {', '.join(_EFFORTS)} is expected")
+    if effort not in EFFORTS:
+        raise wrong(f"one of {', '.join(EFFORTS)} is expected")
     return effort
+
+
+AskedEffort = Annotated[str, AfterValidator(_known_effort)]
 
 
 def _known_choice(choice: str) -> str:
@@ -83,7 +86,7 @@ class ChatBody(GenerationBody):
     max_completion_tokens: Annotated[int, Field(ge=1, lt=1 << 32)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    reasoning_effort: Annotated[str, AfterValidator(_known_effort)] | None = None
+    reasoning_effort: AskedEffort | None = None
     thinking_token_budget: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
     tools: Annotated[list[ToolBody], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Annotated[str, AfterValidator(_known_choice)] | NamedTool | None = None
@@ -128,7 +131,7 @@ class ChatBody(GenerationBody):
 
     def effort(self, default: Effort) -> Effort:
         """The model knows three efforts; the API's two lesser ones become the least of them."""
-        return default if self.reasoning_effort is None else _EFFORTS[self.reasoning_effort]
+        return default if self.reasoning_effort is None else EFFORTS[self.reasoning_effort]
 
     def check(self) -> None:
         super().check()
