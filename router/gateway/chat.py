@@ -13,7 +13,7 @@ from router.gateway.generation import Source
 from router.gateway.logprobs import entry
 from router.gateway.schema_chat import ChatBody
 from router.gateway.turn import Call, Seen, Turn, join
-from router.harmony.parse import ReasoningDelta, TextDelta, ToolCallDelta
+from router.harmony.parse import MessageStart, ReasoningDelta, TextDelta, ToolCallDelta
 
 
 @dataclass
@@ -68,7 +68,7 @@ class ChatChoice(Choice[ChatPiece]):
 
     def _finish(self, delta: engine_pb2.Delta) -> str:
         if self._turn.stopped:
-            return "stop"
+            return "tool_calls" if self._turn.full else "stop"
         if cut_off(delta):
             return "length"
         return "tool_calls" if self._turn.called and self._ended else "stop"
@@ -91,7 +91,7 @@ class ChatAnswer(Answer[ChatPiece]):
         return [_choice(index, {"role": "assistant", "content": ""}) for index in range(len(self._choices))]
 
     def _told(self, index: int, piece: ChatPiece, first: bool) -> list[Json]:
-        deltas = [_delta(item) for item in piece.seen]
+        deltas = [_delta(item) for item in piece.seen if not isinstance(item, MessageStart)]
         if piece.logprobs and not any("content" in delta for delta in deltas):
             deltas.append({"content": ""})  # the text is withheld, and what is likely of it is not
         choices = [_choice(index, delta) for delta in deltas]
@@ -115,7 +115,7 @@ def _logprobs(piece: ChatPiece) -> Json:
     return {"content": piece.logprobs, "refusal": None}
 
 
-def _delta(item: Seen) -> Json:
+def _delta(item: ReasoningDelta | TextDelta | Call | ToolCallDelta) -> Json:
     match item:
         case TextDelta(text):
             return {"content": text}

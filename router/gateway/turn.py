@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from router.gateway.stop import StopStrings
 from router.harmony.header import Target
-from router.harmony.parse import Event, Parser, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallStart
+from router.harmony.parse import Event, MessageStart, Parser, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallStart
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -21,29 +21,32 @@ class Call:
     name: str
 
 
-Seen = ReasoningDelta | TextDelta | Call | ToolCallDelta
+Seen = MessageStart | ReasoningDelta | TextDelta | Call | ToolCallDelta
 
 
 class Turn:
     """What comes out, joined, does not depend on how tokens are grouped.
 
-    Stop strings are looked for in the visible answer alone. A call that no client could take (no tools were offered, or
-    the name is not one that the API allows) is shown as text instead of being lost. `silent` are ids that have no text.
+    Stop strings are looked for in the visible answer alone, in one message at a time. A call that no client could take (no tools
+    were offered, or the name is not one that the API allows) is a message on commentary instead of being lost. `silent` are ids
+    that have no text. Unless calls may be `parallel`, the turn is over where the second would begin.
     """
 
-    def __init__(self, stop: Sequence[str], tools: bool, silent: Set[int] = frozenset()) -> None:
+    def __init__(self, stop: Sequence[str], tools: bool, silent: Set[int] = frozenset(), parallel: bool = True) -> None:
         self._parser = Parser()
         self._stop = StopStrings(stop)
-        self._one_by_one = bool(stop)  # or else tokens after the one that completes a stop string would be counted
+        self._one_by_one = bool(stop) or not parallel  # or else tokens after the one that ends the turn would be counted
         self._tools = tools
         self._silent = silent
+        self._parallel = parallel
         self._calls: dict[int, int] = {}  # the parser's index of a call -> ours
         self.tokens = 0
+        self.full = False  # another call would have begun
 
     @property
     def stopped(self) -> bool:
-        """A stop string came: the turn is over."""
-        return self._stop.matched
+        """The turn is over, whatever the model goes on to write: a stop string came, or it is `full`."""
+        return self._stop.matched or self.full
 
     @property
     def called(self) -> bool:
@@ -85,18 +88,27 @@ class Turn:
             match event:
                 case TextDelta(text):
                     yield from self._text(text)
-                case ReasoningDelta():
+                case MessageStart():
                     yield from self._flush()
+                    yield event
+                case ReasoningDelta():
                     yield event
                 case ToolCallStart(index, name):
                     yield from self._flush()
-                    if self._tools and _NAME.fullmatch(name):
-                        self._calls[index] = len(self._calls)
-                        yield Call(self._calls[index], f"call_{secrets.token_hex(16)}", name)
+                    yield from self._call(index, name)
                 case ToolCallDelta(index, arguments) if index in self._calls:
                     yield ToolCallDelta(self._calls[index], arguments)
                 case ToolCallDelta(_, arguments):
                     yield from self._text(arguments)
+
+    def _call(self, index: int, name: str) -> Iterable[Seen]:
+        if not self._tools or not _NAME.fullmatch(name):
+            yield MessageStart("commentary")
+        elif self._calls and not self._parallel:
+            self.full = True
+        else:
+            self._calls[index] = len(self._calls)
+            yield Call(self._calls[index], f"call_{secrets.token_hex(16)}", name)
 
     def _text(self, text: str) -> Iterable[Seen]:
         if certain := self._stop.feed(text):

@@ -7,6 +7,7 @@ characters beyond those, so that nothing is lost and no text can pass for a spec
 import enum
 import re
 from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 START, CHANNEL, CONSTRAIN = "\u2401", "\u2402", "\u2403"
 """How `<|start|>`, `<|channel|>` and `<|constrain|>` are spelled inside a header."""
@@ -32,6 +33,9 @@ _MAX_NAME = 256
 _WORDS = ("assistant", "analysis", "commentary", "final", "json", "code", "to=")
 
 
+Channel = Literal["analysis", "commentary", "final"]
+
+
 class Target(enum.Enum):
     """Where a body goes: to the caller as reasoning, text or a tool's arguments, or nowhere, when another role is played."""
 
@@ -46,6 +50,7 @@ class Header:
     """`name` is the tool's, for a call. `body` (latin-1) is what stood in the header but belongs to the body."""
 
     target: Target
+    channel: Channel = "final"
     name: str = ""
     body: str = ""
     canonical: bool = False
@@ -56,12 +61,12 @@ def complete(text: str) -> Header:
     canonical = _CANONICAL.fullmatch(text) is not None and text.count("to=") < 2
     if _FOREIGN.match(text):
         return Header(Target.FOREIGN)
-    if name := _tool(text):
-        return Header(Target.CALL, name, canonical=canonical)
     bare = _RECIPIENT.sub("", text)
-    channels = re.findall(rf"{CHANNEL}\s*({_CHANNELS})", bare) or re.findall(_CHANNELS, bare)
-    target = Target.REASONING if channels and channels[-1] == "analysis" else Target.TEXT
-    return Header(target, canonical=canonical)
+    channels = re.findall(rf"{CHANNEL}\s*({_CHANNELS})", bare) or re.findall(_CHANNELS, bare) or ["final"]
+    channel = cast(Channel, channels[-1])
+    if name := _tool(text):
+        return Header(Target.CALL, channel, name, canonical=canonical)
+    return Header(Target.REASONING if channel == "analysis" else Target.TEXT, channel, canonical=canonical)
 
 
 def truncated(text: str) -> Header:

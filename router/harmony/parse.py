@@ -16,10 +16,17 @@ from typing import Literal
 from ossia.common import vocabulary
 from ossia.common.vocabulary import FIRST_SPECIAL
 from router.harmony import header
-from router.harmony.header import Header, Target
+from router.harmony.header import Channel, Header, Target
 
 _MAX_HEADER = 64
 """Tokens after which what claims to be a header is taken for text: two recipients of 64 characters fit."""
+
+
+@dataclass(slots=True)
+class MessageStart:
+    """A message begins that is no call; its text follows, and may be none. On commentary it is a preamble to a call."""
+
+    channel: Channel
 
 
 @dataclass(slots=True)
@@ -52,7 +59,7 @@ class ToolCallDelta:
     arguments: str
 
 
-Event = ReasoningDelta | TextDelta | ToolCallStart | ToolCallDelta
+Event = MessageStart | ReasoningDelta | TextDelta | ToolCallStart | ToolCallDelta
 
 
 class State(enum.Enum):
@@ -178,10 +185,9 @@ class Parser:
         self.state = State.BODY
         self._target = read.target
         match read.target:
-            case Target.REASONING:
-                self._event = ReasoningDelta
-            case Target.TEXT:
-                self._event = TextDelta
+            case Target.REASONING | Target.TEXT:
+                self._events.append(MessageStart(read.channel))
+                self._event = ReasoningDelta if read.target is Target.REASONING else TextDelta
             case Target.CALL:
                 self._events.append(ToolCallStart(self.calls, read.name))
                 self._event = functools.partial(ToolCallDelta, self.calls)

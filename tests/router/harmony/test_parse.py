@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ossia.common import vocabulary
 from ossia.common.vocabulary import FIRST_SPECIAL, SIZE
 from router.harmony.header import Target
-from router.harmony.parse import Parser, ReasoningDelta, State, TextDelta, ToolCallDelta, ToolCallStart
+from router.harmony.parse import MessageStart, Parser, ReasoningDelta, State, TextDelta, ToolCallDelta, ToolCallStart
 from tests.router.harmony.streams import RELAXED, SPECIAL, Turn, parse, tokens
 
 NAME = re.compile(r"[A-Za-z0-9_.:/-]+")
@@ -195,7 +195,10 @@ def test_repairs(spelled: str, turn: Turn) -> None:
 
 def test_events_of_a_turn() -> None:
     parser = Parser()
-    assert parser.feed(tokens("<|channel|>analysis<|message|>Think")) == [ReasoningDelta("Think")]
+    assert parser.feed(tokens("<|channel|>analysis<|message|>Think")) == [
+        MessageStart("analysis"),
+        ReasoningDelta("Think"),
+    ]
     assert parser.target is Target.REASONING
     calling = tokens('<|end|><|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{"a":1}')
     assert parser.feed(calling) == [ToolCallStart(0, "f"), ToolCallDelta(0, '{"a":1}')]
@@ -204,8 +207,21 @@ def test_events_of_a_turn() -> None:
     assert parser.close() == []
 
 
+def test_a_preamble_and_an_answer_are_two_messages() -> None:
+    begin = "<|end|><|start|>assistant<|channel|>"
+    parser = Parser()
+    events = parser.feed(tokens(f"<|channel|>commentary<|message|>Wait.{begin}analysis<|message|>{begin}final<|message|>Hi"))
+    assert events == [
+        MessageStart("commentary"),
+        TextDelta("Wait."),
+        MessageStart("analysis"),
+        MessageStart("final"),
+        TextDelta("Hi"),
+    ]
+
+
 def test_text_without_a_header_is_not_held_back() -> None:
-    assert Parser().feed(vocabulary.encode("Hello")) == [TextDelta("Hello")]
+    assert Parser().feed(vocabulary.encode("Hello")) == [MessageStart("final"), TextDelta("Hello")]
 
 
 def test_a_character_is_never_split() -> None:
