@@ -1,6 +1,9 @@
 """Who asks: what the rest of the gateway knows of a request's caller."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -8,15 +11,32 @@ class Principal:
     """A caller whose credentials were checked.
 
     Whatever is stored belongs to a tenant, and is seen by that tenant alone. `key` is the id of the API key, never the key;
-    empty where the caller came with a token of an identity provider, or access is open to all. `models` of None are all.
+    empty where the caller came with a token of an identity provider, or access is open to all. `user` is the subject of such
+    a token. `models` of None are all.
     """
 
     tenant: str = ""
     key: str = ""
     models: frozenset[str] | None = None
+    user: str = ""
 
     def may_use(self, model: str) -> bool:
         return self.models is None or model in self.models
+
+    @property
+    def account(self) -> str:
+        """Whose limits the caller's requests count against: the key's, else the user's."""
+        return self.key or json.dumps([self.tenant, self.user])
+
+    def stored(self) -> dict[str, object]:
+        """To be stored with work that runs when the request is over."""
+        return {**asdict(self), "models": None if self.models is None else sorted(self.models)}
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """What `stored` gave."""
+        models = stored["models"]
+        return cls(**{**stored, "models": None if models is None else frozenset(models)})
 
 
 ANYBODY = Principal()

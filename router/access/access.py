@@ -1,0 +1,92 @@
+"""Who is let in and how much they may use: one object for the gateway. Knows neither paths nor bodies."""
+
+import asyncio
+from http import HTTPStatus
+
+from starlette.datastructures import Headers
+
+from router.access.audit import Audit
+from router.access.config import AccessConfig
+from router.access.grant import Grant, Metered
+from router.access.jwks import Unreachable
+from router.access.keys import PREFIX, KeyRing
+from router.access.limits import Limits
+from router.access.meter import Meters
+from router.access.oidc import BadToken, Issuer
+from router.access.principal import ANYBODY, Principal
+from router.gateway.errors import ApiError
+from router.store.store import Store
+
+
+class Access:
+    """As configured, over a store that all gateways share. Open it before use, and close it before the store."""
+
+    def __init__(self, config: AccessConfig, store: Store) -> None:
+        self._config = config
+        self._keys = store.keys
+        self._ring = KeyRing(store.keys) if config.keys else None
+        self._issuer = Issuer(config.oidc) if config.oidc else None
+        self._meters = Meters(store.counters)
+        self._flushing: asyncio.Task[None] | None = None
+        self.audit = Audit(config.audit) if config.audit else None
+
+    async def open(self) -> None:
+        """Raises UserError."""
+        if self.audit:
+            self.audit.open()
+        self._flushing = asyncio.create_task(self._meters.run())
+
+    async def close(self) -> None:
+        """Gives back what was reserved and not used."""
+        if self._flushing:
+            self._flushing.cancel()
+            await asyncio.gather(self._flushing, return_exceptions=True)
+        await self._meters.flush()
+        if self._issuer:
+            await self._issuer.close()
+        if self.audit:
+            self.audit.close()
+
+    async def authenticate(self, headers: Headers) -> Principal:
+        """Whose credentials these are. Raises ApiError: 401, and 503 where the identity provider cannot be asked."""
+        if self._config.open:
+            return ANYBODY
+        secret = _secret(headers)
+        if not secret:
+            raise _unauthorized("no API key: send one as 'Authorization: Bearer KEY'", "missing_api_key")
+        if self._ring and (secret.startswith(PREFIX) or not self._issuer):
+            principal = await self._ring.principal(secret)
+            if principal is None:
+                raise _unauthorized("this API key is unknown, revoked or expired", "invalid_api_key")
+            return principal
+        if self._issuer:
+            return await _verified(self._issuer, secret)
+        raise AssertionError("the configuration has keys, an issuer or neither")
+
+    def grant(self, principal: Principal, *, patient: bool = True) -> Grant:
+        """For one request of theirs; `patient` as in Metered: for work that nobody waits for."""
+        return Metered(self._meters, principal.account, lambda: self._limits(principal), patient=patient)
+
+    async def _limits(self, principal: Principal) -> Limits:
+        """Also of a key that was revoked since: its background work goes on."""
+        stored = await self._keys.get(principal.key) if principal.key else None
+        return Limits(**stored.limits).over(self._config.limits) if stored else self._config.limits
+
+
+def _secret(headers: Headers) -> str:
+    scheme, _, secret = headers.get("authorization", "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+
+
+async def _verified(issuer: Issuer, token: str) -> Principal:
+    try:
+        return await issuer.principal(token)
+    except BadToken as error:
+        raise _unauthorized(f"this bearer token is not accepted: {error}", "invalid_token") from None
+    except Unreachable:
+        message = "the identity provider's keys cannot be fetched; try again"
+        raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code="unavailable", retry_after_s=1) from None
+
+
+def _unauthorized(message: str, code: str) -> ApiError:
+    return ApiError(HTTPStatus.UNAUTHORIZED, message, code=code)

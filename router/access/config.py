@@ -1,0 +1,75 @@
+"""The file of `--access`: who is let in, how much they may use, and what is written down. Read once, at the start."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from ossia.common import wire
+from ossia.common.errors import UserError
+from router.access.limits import NONE, Limits
+from router.gateway.parsing import Closed, wrong
+
+_Text = Annotated[str, Field(min_length=1)]
+
+
+def _private(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    host = rest.partition("/")[0].rpartition(":")[0] or rest.partition("/")[0]
+    if scheme != "https" and not (scheme == "http" and wire.is_loopback(host)):
+        raise wrong("a URL that begins with https:// is expected: whoever can change its answer decides who is let in")
+    return url
+
+
+_Url = Annotated[_Text, AfterValidator(_private)]
+
+
+class OidcConfig(Closed):
+    """An identity provider (https://openid.net/specs/openid-connect-discovery-1_0.html) whose tokens are taken.
+
+    `jwks` is where its keys are, found by the provider's discovery document if None. `tenant` is the claim that names the
+    caller's tenant; if None, each user is one.
+    """
+
+    issuer: _Url
+    audience: _Text
+    jwks: _Url | None = None
+    tenant: _Text | None = None
+
+
+class AuditConfig(Closed):
+    """Where the audit log goes, and whether requests and answers are written into it."""
+
+    file: _Text
+    contents: bool = False
+
+
+class AccessConfig(Closed):
+    """`limits` are those of each key that has none of its own, and of each user of the identity provider."""
+
+    keys: bool = False
+    oidc: OidcConfig | None = None
+    open: bool = False
+    limits: Limits = NONE
+    audit: AuditConfig | None = None
+
+    @model_validator(mode="after")
+    def _says_who(self) -> Self:
+        if self.open == (self.keys or self.oidc is not None):
+            raise wrong("'keys: true', 'oidc' or both are expected, or else 'open: true' to let everyone in")
+        return self
+
+
+def load(file: Path) -> AccessConfig:
+    """Raises UserError."""
+    try:
+        return AccessConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); give --access an existing YAML file") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: not YAML ({error}); mend it or give --access another file") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise UserError(f"{file}: {f'{where}: ' if where else ''}{first['msg']}") from None

@@ -1,0 +1,49 @@
+"""API keys: made once and shown once, known afterwards by their digest alone."""
+
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+
+from router.access.principal import Principal
+from router.store.keys import Keys, StoredKey
+
+PREFIX = "sk-ossia-"
+FRESH_S = 5.0  # that a key is trusted without asking the database: so long a revoked one may still open
+_MOST = 4096  # keys remembered, wrong ones among them
+
+
+def make() -> str:
+    """A new key, of 256 random bits."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def digest(key: str) -> str:
+    """What is stored. A fast hash is enough: nobody tries out 256 random bits."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class KeyRing:
+    """Finds whose a key is, and remembers it for a while."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._known: OrderedDict[str, tuple[StoredKey | None, float]] = OrderedDict()
+
+    async def principal(self, key: str) -> Principal | None:
+        """None: no such key, or one that is revoked or expired."""
+        stored = await self._find(digest(key))
+        if stored is None or not stored.valid(time.time()):
+            return None
+        return Principal(stored.tenant, stored.id, None if stored.models is None else frozenset(stored.models))
+
+    async def _find(self, hashed: str) -> StoredKey | None:
+        stored, until = self._known.get(hashed, (None, 0.0))
+        if time.monotonic() < until:
+            return stored
+        stored = await self._keys.find(hashed)
+        self._known[hashed] = stored, time.monotonic() + FRESH_S
+        self._known.move_to_end(hashed)
+        if len(self._known) > _MOST:
+            self._known.popitem(last=False)
+        return stored

@@ -1,0 +1,127 @@
+"""The layer of the application (ASGI) that lets requests in: their caller, their grant, their line in the audit log."""
+
+import time
+from http import HTTPStatus
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from router.access.access import Access
+from router.access.audit import Audit
+from router.access.grant import Grant
+from router.gateway.entry import CLIENT_GONE
+from router.gateway.errors import ApiError, ClientGone
+
+PUBLIC = frozenset({"/", "/health", "/ready", "/metrics", "/metrics/targets", "/openapi.json", "/docs"})
+"""Paths that tell nothing about anybody; every other one asks for credentials, also those that do not exist."""
+
+
+class Layer:
+    """Around everything that has a caller. Sets the request's `principal`, `grant` and, for its answer, `headers`."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in PUBLIC:
+            await self._app(scope, receive, send)
+        elif audit := self._access.audit:
+            record = _Record(audit, scope, receive, send)
+            try:
+                await self._admit(scope, record.receive, record.send)
+            except BaseException as error:
+                record.status = record.status or _status(error)
+                raise
+            finally:
+                record.write()
+        else:
+            await self._admit(scope, receive, send)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        state = scope["state"]
+        try:
+            state["principal"] = await self._access.authenticate(Headers(scope=scope))
+        except ApiError as error:
+            if error.status == HTTPStatus.UNAUTHORIZED:
+                state["headers"] = {"www-authenticate": "Bearer"}
+            raise
+        async with self._access.grant(state["principal"], patient=False) as grant:
+            state["grant"], state["headers"] = grant, grant.headers
+            try:
+                await self._app(scope, receive, send)
+            except ApiError:
+                _settle(grant, scope, failed=True)
+                raise
+            finally:
+                _settle(grant, scope, failed=False)
+
+
+def _status(error: BaseException) -> int:
+    """Of what is answered further out."""
+    if isinstance(error, ApiError):
+        return error.status
+    return CLIENT_GONE if isinstance(error, ClientGone | ClientDisconnect) else HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _settle(grant: Grant, scope: Scope, *, failed: bool) -> None:
+    """By what the answer says that it used; what failed before it began used nothing."""
+    answer = scope["state"].get("answer")
+    if answer is not None:
+        usage = answer.usage
+        grant.settle(0 if failed and not usage.output else usage.prompt + usage.output)
+
+
+class _Record:
+    """What the audit log is told of one request."""
+
+    def __init__(self, audit: Audit, scope: Scope, receive: Receive, send: Send) -> None:
+        self._audit = audit
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._began = time.perf_counter()
+        self._request = bytearray()
+        self._answer = bytearray()
+        self.status = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if self._audit.contents:
+            self._request += message.get("body", b"")
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        elif self._audit.contents:
+            self._answer += message.get("body", b"")
+        await self._send(message)
+
+    def write(self) -> None:
+        scope, state = self._scope, self._scope["state"]
+        principal = state["principal"]
+        entry: dict[str, object] = {
+            "request_id": state["request_id"],
+            "tenant": principal.tenant,
+            "key": principal.key,
+            "user": principal.user,
+            "client": scope["client"][0] if scope.get("client") else "",
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": self.status,
+            "ms": round((time.perf_counter() - self._began) * 1000, 1),
+        }
+        if answer := state.get("answer"):
+            usage = answer.usage
+            entry |= {"prompt_tokens": usage.prompt, "output_tokens": usage.output, "reasoning_tokens": usage.reasoning}
+        if model := getattr(answer, "model", None):
+            entry["model"] = model
+        if self._audit.contents:
+            entry |= {name: data.decode("utf-8", "replace") for name, data in self._contents}
+        self._audit.write(entry)
+
+    @property
+    def _contents(self) -> tuple[tuple[str, bytearray], ...]:
+        return ("request", self._request), ("answer", self._answer)
