@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ossia.v1 import fleet_pb2
 from ossia.v1.engine_pb2 import DescribeResponse, Load
@@ -11,6 +12,16 @@ from router.metrics import RouterMetrics
 from router.replica import Replica, State
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A replica of the fleet: what its source says, and how it stands with this router."""
+
+    entry: fleet_pb2.Replica
+    state: str  # "starting" or "failed" by the source; "connecting", "ready" or "ejected" here
+    card: DescribeResponse | None
+    load: Load
 
 
 class Roster:
@@ -60,17 +71,25 @@ class Roster:
             self._changed.clear()
             await self._changed.wait()
 
-    def replicas(self) -> list[fleet_pb2.Replica]:
+    def standings(self) -> list[Standing]:
         """The fleet as last told; where the source does not tell the ranks, those that the replica describes."""
         result = []
         for entry in self.fleet.replicas:
             known = fleet_pb2.Replica()
             known.CopyFrom(entry)
             replica = self._replicas.get(_key(entry))
-            if not known.ranks and replica is not None and replica.card is not None:
+            if replica is None:
+                state = "failed" if entry.state == fleet_pb2.REPLICA_STATE_FAILED else "starting"
+                result.append(Standing(known, state, None, Load()))
+                continue
+            if not known.ranks and replica.card is not None:
                 known.ranks.extend(replica.card.ranks)
-            result.append(known)
+            result.append(Standing(known, replica.state.value, replica.card, replica.load))
         return result
+
+    def replicas(self) -> list[fleet_pb2.Replica]:
+        """Those of `standings`."""
+        return [standing.entry for standing in self.standings()]
 
     def load(self) -> Load:
         """The sum of what the replicas last told; of the steps, the slowest."""

@@ -24,7 +24,7 @@ from router.metrics import RouterMetrics
 from router.policy import POLICIES
 from router.queue import Queue
 from router.replica import Replica
-from router.roster import Roster
+from router.roster import Roster, Standing
 
 logger = logging.getLogger(__name__)
 MOVES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}  # errors of a replica, not of the request
@@ -114,10 +114,19 @@ class Router:
         """The fleet as last known; where the source does not tell the ranks, those that the replica describes."""
         return self._roster.replicas()
 
+    def standings(self) -> list[Standing]:
+        """The same, and how each stands with this router."""
+        return self._roster.standings()
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a replica that is ready."""
+        return len(self._queue)
+
     def load(self) -> Load:
         """The sum of what the replicas last told; waiting requests include this router's queue."""
         total = self._roster.load()
-        total.waiting += len(self._queue)
+        total.waiting += self.queued
         return total
 
     async def describe(self) -> DescribeResponse:

@@ -10,14 +10,20 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from router.access.access import Access
+from router.access.layer import Layer
 from router.engine import Engine
+from router.gateway.anthropic.messages import Messages
 from router.gateway.api import Api
+from router.gateway.cluster import Cluster, ClusterView, nothing
+from router.gateway.dialects import refusal
 from router.gateway.entry import Admission, Entry
 from router.gateway.errors import ApiError
 from router.gateway.health import Health, Target, engine_readiness, own
 from router.gateway.intake import Intake
 from router.gateway.metrics import Metrics
 from router.gateway.models import Models
+from router.gateway.page import Page
 from router.gateway.reference import Reference
 from router.gateway.settings import Settings
 
@@ -29,21 +35,34 @@ def create_app(
     unready: Callable[[], Awaitable[str | None]] | None = None,
     targets: Callable[[], Iterable[Target]] = tuple,
     exposition: Callable[[], Awaitable[bytes]] | None = None,
+    *,
+    cluster: Callable[[], ClusterView] | None = None,
+    access: Access | None = None,
 ) -> Starlette:
     """The gateway in front of this engine; its `state.admission` closes it.
 
     `registry` has its metrics (a new one if None), `exposition` says what /metrics shows (those, if None), `unready` why /ready
-    should fail (if None, the engine is asked), `targets` what /metrics/targets lists.
+    should fail (if None, the engine is asked), `targets` what /metrics/targets lists, `cluster` what the page
+    shows (no replica, if None). `access` says who may come (None: all).
     """
     metrics = Metrics(registry or CollectorRegistry())
     admission = Admission(metrics)
     settings = settings or Settings()
     intake = Intake(engine, settings, metrics, Models(engine, settings.served_model_names))
     health = Health(exposition or own(metrics.registry), admission, unready or engine_readiness(engine), targets)
-    routes = [*Api(intake).routes(), *health.routes()]
+    routes = [
+        *Page().routes(),
+        *Api(intake).routes(),
+        *Cluster(cluster or nothing).routes(),
+        *Messages(intake).routes(),
+        *health.routes(),
+    ]
     app = Starlette(
         routes=[*routes, *Reference(routes).routes()],
-        middleware=[Middleware(Entry, metrics=metrics, admission=admission)],
+        middleware=[
+            Middleware(Entry, metrics=metrics, admission=admission),
+            *([Middleware(Layer, access=access)] if access else []),
+        ],
         exception_handlers={HTTPException: _no_route},
     )
     app.router.redirect_slashes = False
@@ -57,6 +76,6 @@ async def _no_route(request: Request, error: Exception) -> Response:
         message, code = f"{request.method} is not allowed on {request.url.path}", "method_not_allowed"
     else:
         message, code = f"unknown path: {request.method} {request.url.path}", "unknown_url"
-    response = ApiError(error.status_code, message, code=code).response()
+    response = refusal(request.scope, ApiError(error.status_code, message, code=code))
     response.headers.update(error.headers or {})
     return response

@@ -6,12 +6,12 @@ import errno
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import click
 import uvicorn
 from prometheus_client import REGISTRY
 from starlette.types import ASGIApp
@@ -20,7 +20,10 @@ from ossia.common import logs, vocabulary
 from ossia.common.errors import UserError
 from router.fleet import parse_source
 from router.gateway.app import create_app
+from router.gateway.cluster import view
 from router.gateway.entry import Admission
+from router.gateway.processes import Processes
+from router.gateway.seat import Alone, Seat
 from router.gateway.settings import Settings
 from router.gateway.targets import targets
 from router.harmony.types import Effort
@@ -44,20 +47,43 @@ class GatewayConfig:
     default_effort: Effort = "medium"
     log_folder: Path | None = None
     grace_s: float = 30.0
+    processes: int = 1  # that share the port
 
 
 def run(config: GatewayConfig) -> None:
     """Serves until SIGTERM or SIGINT, then refuses new requests and lets the others end within `grace_s`. Raises UserError."""
-    source = parse_source(config.fleet, config.token)
-    bound = listen(config.host, config.port)
+    parse_source(config.fleet, config.token)  # a mistake in it is told before anything starts
+    if config.processes == 1:
+        _serve(config, listen(config.host, config.port), Alone())
+        return
+    with bind(config.host, config.port) as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # not before: another's port is not ours to share
+        logs.configure("gateway", config.log_folder)
+        work = partial(_share, replace(config, port=reserved.getsockname()[1]))
+        asyncio.run(Processes(work, config.processes, config.grace_s).run(f"http://{_address(reserved)}"))
+
+
+def _share(config: GatewayConfig, seat: Seat) -> None:
+    """One of several processes."""
+    _serve(config, listen(config.host, config.port, shared=True), seat)
+
+
+def _serve(config: GatewayConfig, bound: socket.socket, seat: Seat) -> None:
     logs.configure("gateway", config.log_folder)
     vocabulary.load()
-    router = Router(source, config.token, registry=REGISTRY)
-    asyncio.run(_run(config, bound, router))
+    router = Router(parse_source(config.fleet, config.token), config.token, registry=REGISTRY)
+    asyncio.run(_run(config, bound, router, seat))
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, of TCP by number: only then does asyncio switch Nagle's algorithm off, which holds back 40 ms what
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket; `shared` with others that say so too. Raises UserError."""
+    bound = bind(host, port, shared=shared)
+    bound.listen(2048)
+    return bound
+
+
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A bound socket, of TCP by number: only then does asyncio switch Nagle's algorithm off, which holds back 40 ms what
     follows a status line. Raises UserError.
     """
     try:
@@ -66,8 +92,8 @@ def listen(host: str, port: int) -> socket.socket:
         with contextlib.ExitStack() as stack:
             stack.callback(bound.close)
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
             bound.bind(address)
-            bound.listen(2048)
             stack.pop_all()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
@@ -108,33 +134,37 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _run(config: GatewayConfig, bound: socket.socket, router: Router) -> None:
+async def _run(config: GatewayConfig, bound: socket.socket, router: Router, seat: Seat) -> None:
     own = _address(bound)
     app = create_app(
         router,
         Settings(config.served_model_names, config.default_effort),
         REGISTRY,
         unready=lambda: _unready(router),
-        targets=lambda: targets(router, own),
+        targets=lambda: targets(router, own, seat.pid),
+        exposition=seat.metrics,
+        cluster=lambda: view(router),
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await router.start()
-    click.echo(f"ossia gateway on http://{own}")
-    logger.info("serving on %s", own)
     try:
         async with serving(app, bound) as task:
-            await _until_stopped(stop, task)
+            await seat.serving(f"http://{own}")
+            logger.info("serving on %s", own)
+            await _until_any(stop.wait(), seat.left(), task)
             await _drain(app.state.admission, config.grace_s)
     finally:
         await router.close()
+        await seat.close()
 
 
-async def _until_stopped(stop: asyncio.Event, task: "asyncio.Task[None]") -> None:
-    stopped = asyncio.ensure_future(stop.wait())
-    await asyncio.wait({stopped, task}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
+async def _until_any(*ends: Awaitable[None]) -> None:
+    tasks = [asyncio.ensure_future(end) for end in ends]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks[:-1]:
+        task.cancel()
 
 
 async def _drain(admission: Admission, grace_s: float) -> None:
