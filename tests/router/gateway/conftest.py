@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -29,10 +30,11 @@ class Gateway:
 
 
 @asynccontextmanager
-async def running(engine: Engine, settings: Settings) -> AsyncIterator[Gateway]:
+async def running(engine: Engine, settings: Settings | None = None, **parts: Any) -> AsyncIterator[Gateway]:
+    """`parts` as create_app has them."""
     registry = CollectorRegistry()
     socket = listen("127.0.0.1", 0)
-    async with serving(create_app(engine, settings, registry), socket):
+    async with serving(create_app(engine, settings, registry, **parts), socket):
         gateway = Gateway(f"http://127.0.0.1:{socket.getsockname()[1]}", registry)
         async with gateway.client, gateway.http:
             yield gateway
@@ -51,6 +53,6 @@ async def start() -> AsyncIterator[Callable]:
     async with AsyncExitStack() as stack:
 
         async def begin(engine: Engine, settings: Settings | None = None) -> Gateway:
-            return await stack.enter_async_context(running(engine, settings or Settings()))
+            return await stack.enter_async_context(running(engine, settings))
 
         yield begin
