@@ -27,9 +27,9 @@ Seen = MessageStart | ReasoningDelta | TextDelta | Call | ToolCallDelta
 class Turn:
     """What comes out, joined, does not depend on how tokens are grouped.
 
-    Stop strings are looked for in the visible answer alone, in one message at a time. A call that no client could take (no tools
-    were offered, or the name is not one that the API allows) is a message on commentary instead of being lost. `silent` are ids
-    that have no text. Unless calls may be `parallel`, the turn is over where the second would begin.
+    Stop strings are looked for in the visible answer alone, in one message at a time. A call that no client could take (no
+    tools were offered, or the name is not one that the API allows) is a message on commentary instead of being lost. `silent`
+    are ids that have no text. Unless calls may be `parallel`, the turn is over where the second would begin.
     """
 
     def __init__(self, stop: Sequence[str], tools: bool, silent: Set[int] = frozenset(), parallel: bool = True) -> None:
@@ -47,6 +47,11 @@ class Turn:
     def stopped(self) -> bool:
         """The turn is over, whatever the model goes on to write: a stop string came, or it is `full`."""
         return self._stop.matched or self.full
+
+    @property
+    def stop_string(self) -> str | None:
+        """That which ended the turn."""
+        return self._stop.found
 
     @property
     def called(self) -> bool:

@@ -8,10 +8,10 @@ import json
 import re
 from typing import Any
 
-from openai_harmony import ToolDescription
+from openai_harmony import ToolDescription, ToolNamespaceConfig
 
 from ossia.common import vocabulary
-from router.harmony.types import HarmonyError, Tool
+from router.harmony.types import HarmonyError, Namespace, Tool
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_DEPTH = 24
@@ -35,6 +35,17 @@ def describe(tool: Tool, field: str) -> ToolDescription:
     if vocabulary.has_long_run(text):
         raise HarmonyError(field, "has a run of 1,024 or more letters, spaces or punctuation")
     return ToolDescription.new(tool.name, description, parameters and _Reader(parameters).read(parameters, 0))
+
+
+def namespaced(namespace: Namespace) -> ToolNamespaceConfig:
+    """The same of a namespace. Raises HarmonyError."""
+    if not _NAME.fullmatch(namespace.name):
+        raise HarmonyError(namespace.name, "must be 1 to 64 letters, digits, underscores or dashes")
+    description = vocabulary.well_formed(namespace.description or "")
+    if vocabulary.has_long_run(description):
+        raise HarmonyError(namespace.name, "is described by a run of 1,024 or more letters, spaces or punctuation")
+    tools = [describe(tool, f"{namespace.name}[{index}]") for index, tool in enumerate(namespace.tools)]
+    return ToolNamespaceConfig(name=namespace.name, description=description, tools=tools)
 
 
 class _Reader:

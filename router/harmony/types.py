@@ -18,11 +18,16 @@ class HarmonyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the assistant made; `arguments` is the text it wrote, JSON or not."""
+    """A call that the assistant made; `arguments` is the text it wrote, JSON or not.
+
+    A name with a dot (`browser.search`) is an address as it stands. A `builtin` one is that of a tool which the model was
+    trained to call while it reasons (`python`): the call, and its result, are part of the chain of thought.
+    """
 
     id: str
     name: str
     arguments: str
+    builtin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,20 @@ class Tool:
     name: str
     description: str | None = None
     parameters: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Namespace:
+    """Tools of the server's own under one name; without tools it takes free text, as `python` does.
+
+    Equal only to itself: make each once, for what is rendered of a `builtin` one is kept. Those are shown to the model where
+    it was trained to find them, in the system message, others beside the functions.
+    """
+
+    name: str
+    description: str | None = None
+    tools: tuple[Tool, ...] = ()
+    builtin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +64,10 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message. `tool_calls` and `reasoning` are the assistant's; tool results have `tool_call_id`, or `name`."""
+    """One message. `tool_calls` and `reasoning` are the assistant's; tool results have `tool_call_id`, or `name`.
+
+    The `name` of a user or an assistant tells them from others of the same role.
+    """
 
     role: Role
     content: str

@@ -7,7 +7,7 @@ from router.harmony.parse import MessageStart, TextDelta, ToolCallDelta
 from tests.router.harmony.streams import tokens
 
 SECOND = "<|start|>assistant<|channel|>commentary to=functions."
-TWO = tokens(
+THREE = tokens(
     f"<|channel|>commentary to=functions.a<|message|>1<|end|>{SECOND}b<|message|>2<|end|>{SECOND}c<|message|>3<|call|>"
 )
 
@@ -23,17 +23,17 @@ def seen(turn: Turn, ids: list[int], size: int) -> list[Seen]:
 @pytest.mark.parametrize("size", [1, 5, 100])
 def test_one_call_at_most_where_calls_are_not_parallel(size: int) -> None:
     turn = Turn((), tools=True, parallel=False)
-    call, arguments = seen(turn, TWO, size)
+    call, arguments = seen(turn, THREE, size)
     assert isinstance(call, Call)
     assert (call.name, arguments) == ("a", ToolCallDelta(0, "1"))
     assert turn.full
     assert turn.stopped
-    assert turn.tokens == TWO.index(tokens("2")[0]), "what comes later is not counted"
+    assert turn.tokens == THREE.index(tokens("2")[0]), "what comes later is not counted"
 
 
 def test_all_calls_where_they_are() -> None:
     turn = Turn((), tools=True)
-    assert [item.name for item in seen(turn, TWO, 3) if isinstance(item, Call)] == ["a", "b", "c"]
+    assert [item.name for item in seen(turn, THREE, 3) if isinstance(item, Call)] == ["a", "b", "c"]
     assert not turn.stopped
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from datetime import date
 
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from ossia.common import vocabulary
 from router.harmony.render import render
-from router.harmony.types import HarmonyError, Message, Tool, ToolCall
+from router.harmony.types import Format, HarmonyError, Message, Namespace, Tool, ToolCall
 from tests.router.harmony.conversations import CALL, CLOCK, CONVERSATIONS, GOLDEN, WEATHER
 from tests.router.harmony.streams import RELAXED
 
@@ -102,6 +103,95 @@ def test_equals_the_library_for_any_text(user: str, answer: str, instructions: s
     assert render(messages, [CLOCK], "medium", None) == whole(system(), developer(instructions, CLOCK), *turns)
 
 
+BROWSING = library.ToolNamespaceConfig.browser()
+BROWSER = Namespace(
+    "browser",
+    BROWSING.description,
+    tuple(Tool(tool.name, tool.description, tool.parameters) for tool in BROWSING.tools),
+    builtin=True,
+)
+PYTHON = Namespace("python", library.ToolNamespaceConfig.python().description, builtin=True)
+WIKI = Namespace("wiki", "An encyclopedia.", (Tool("read", "One page.", {"type": "object", "properties": {}}),))
+RUN = ToolCall("1", "python", "print(1)", builtin=True)
+FIND = ToolCall("2", "browser.search", '{"query": "x"}', builtin=True)
+READ = ToolCall("3", "wiki.read", "{}")
+ASKED = (
+    Message("user", "q", name="ann"),
+    Message("assistant", "", reasoning="Run it.", tool_calls=(RUN,)),
+    Message("tool", "1", tool_call_id="1"),
+    Message("assistant", "", tool_calls=(FIND,)),
+    Message("tool", "found", tool_call_id="2"),
+    Message("assistant", "", tool_calls=(READ,)),
+    Message("tool", "page", tool_call_id="3"),
+)
+
+
+def built_in(recipient: str, arguments: str) -> library.Message:
+    return said("assistant", arguments, "analysis").with_recipient(recipient).with_content_type("code")
+
+
+def result(name: str, text: str) -> library.Message:
+    author = library.Author.new(library.Role.TOOL, f"{name} to=assistant")
+    return library.Message.from_author_and_content(author, text).with_channel("analysis")
+
+
+LOOP = [
+    library.Message.from_author_and_content(library.Author.new(library.Role.USER, "ann"), "q"),
+    said("assistant", "Run it.", "analysis"),
+    built_in("python", "print(1)"),
+    result("python", "1"),
+    built_in("browser.search", '{"query": "x"}'),
+    result("browser.search", "found"),
+    called("wiki.read", "{}"),
+    answered("wiki.read", "page"),
+]
+
+
+def with_tools() -> list[library.Message]:
+    content = library.SystemContent.new().with_reasoning_effort(library.ReasoningEffort.MEDIUM)
+    wiki = library.ToolNamespaceConfig(
+        name="wiki",
+        description="An encyclopedia.",
+        tools=[library.ToolDescription.new("read", "One page.", {"type": "object", "properties": {}})],
+    )
+    instructed = library.DeveloperContent.new().with_tools(wiki)
+    return [said("system", content.with_browser_tool().with_python_tool()), said("developer", instructed)]
+
+
+def test_tools_of_the_server_equal_the_library() -> None:
+    tokens = render(ASKED, [], "medium", None, namespaces=[BROWSER, PYTHON, WIKI])
+    assert vocabulary.decode(tokens) == vocabulary.decode(whole(*with_tools(), *LOOP))
+    assert tokens == whole(*with_tools(), *LOOP)
+
+
+def test_built_in_calls_go_with_the_chain_of_thought() -> None:
+    """As oss-harmony's own dropping of analysis has it."""
+    tokens = render([*ASKED, Message("assistant", "a"), Message("user", "b")], [], "medium", None)
+    kept = [LOOP[0], *LOOP[6:], said("assistant", "a", "final"), said("user", "b")]
+    assert tokens == whole(system(), *kept)
+
+
+def test_an_identity_takes_the_place_of_chatgpt() -> None:
+    content = library.SystemContent.new().with_reasoning_effort(library.ReasoningEffort.LOW).with_model_identity("You are Ann.")
+    assert render([], [], "low", None, identity="You are Ann.") == whole(said("system", content))
+    assert "ChatGPT" in vocabulary.decode(render([], [], "low", None))
+
+
+def test_a_function_cannot_have_the_name_of_a_namespace() -> None:
+    with pytest.raises(HarmonyError) as error:
+        render([], [CLOCK, Tool("python")], "low", None, namespaces=[PYTHON])
+    assert error.value.field == "tools[1].function.name"
+
+
+@pytest.mark.parametrize("bad", [Namespace("a b"), Namespace("a", "-" * 2000), Namespace("a", None, (Tool("<|end|>"),))])
+@pytest.mark.parametrize("builtin", [True, False])
+def test_a_namespace_that_cannot_be_rendered_is_named(bad: Namespace, builtin: bool) -> None:
+    bad = dataclasses.replace(bad, builtin=builtin)
+    with pytest.raises(HarmonyError) as error:
+        render([], [], "low", None, namespaces=[bad])
+    assert error.value.field.startswith(bad.name)
+
+
 SHOPPING = """# Instructions
 
 Be brief.
@@ -146,19 +236,24 @@ def loop(text: str) -> list[int]:
         "description": text,
         "properties": {text: {"type": "string", "description": text, "enum": [text], "default": text}},
     }
+    calls = (ToolCall("1", "f", text), ToolCall("2", "python", text, builtin=True))
     messages = [
         Message("system", text),
         Message("user", text),
-        Message("assistant", text, tool_calls=(ToolCall("1", "f", text),), reasoning=text),
+        Message("assistant", text, tool_calls=calls, reasoning=text),
         Message("tool", text, tool_call_id="1"),
+        Message("tool", text, tool_call_id="2"),
     ]
-    return render(messages, [Tool("f", text, schema)], "medium", date(2025, 1, 1))
+    tools = (Tool("f", text, schema),)
+    namespaces = [Namespace("python", text, tools, builtin=True), Namespace("other", text, tools)]
+    form = Format("form", text, {text: text})
+    return render(messages, tools, "medium", date(2025, 1, 1), [form], namespaces=namespaces, identity=text)
 
 
 def test_no_text_becomes_a_special_token() -> None:
     tokens = loop(EVIL)
     assert specials(tokens) == specials(loop("innocent"))
-    assert vocabulary.decode(tokens).count(EVIL) == 12
+    assert vocabulary.decode(tokens).count(EVIL) == 8 + 3 * 6 + 2 + 1 + 3, "messages, tools, namespaces, identity, format"
 
 
 def test_lone_surrogates_are_replaced() -> None:
@@ -189,6 +284,8 @@ CALLS = "messages[0].tool_calls"
         ),
         ([Message("tool", "r")], [], "messages[0].tool_call_id"),
         ([Message("tool", "r", name="a b")], [], "messages[0].name"),
+        ([Message("user", "r", name="<|end|>")], [], "messages[0].name"),
+        ([Message("assistant", "r", name="")], [], "messages[0].name"),
         (
             [Message("assistant", "", tool_calls=(ToolCall("1", "x<|call|>", ""),))],
             [],
