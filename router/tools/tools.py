@@ -21,7 +21,7 @@ class Tools:
 
 
 async def invoke(server: Server, name: str, written: str, timeout_s: float | None = None, session: str = "") -> ToolResult:
-    """Calls a tool with what the model wrote: code for `python`, JSON for any other. What is no JSON object is a failed call."""
+    """Calls a tool with what the model wrote: code for `python`, JSON for any other. What is no JSON is a failed call."""
     if server.label == "python":
         return await server.call(name, {"code": written}, timeout_s, session)
     try:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 BUILT_IN = ("browser", "python")
-"""Labels of the tools that gpt-oss was trained with: their declarations are harmony's own, and its namespaces have these names."""
+"""Labels of the tools that gpt-oss was trained with: harmony has declarations of its own for them, and namespaces."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as the model is told of it. `name` has 1 to 64 letters, digits, underscores and dashes; `parameters` is a JSON schema."""
+    """A tool as the model is told of it. `name`: 1 to 64 letters, digits, `_` and `-`; `parameters`: a JSON schema."""
 
     name: str
     description: str
@@ -44,7 +44,9 @@ class Server(Protocol):
     def failure(self) -> str | None:
         """Why it cannot be called at this moment; None where it can."""
 
-    async def call(self, name: str, arguments: Mapping[str, Any], timeout_s: float | None = None, session: str = "") -> ToolResult:
+    async def call(
+        self, name: str, arguments: Mapping[str, Any], timeout_s: float | None = None, session: str = ""
+    ) -> ToolResult:
         """Calls a tool; what goes wrong there is a result with `error`, never an exception.
 
         `timeout_s` may only shorten the operator's own. Calls of one `session` share what the tool keeps between calls (the

@@ -1,0 +1,173 @@
+"""A connection to one MCP server that comes back by itself: who needs it waits for it. Knows nothing of models.
+
+https://modelcontextprotocol.io/specification, by the `mcp` package: streamable HTTP, or a process of our own over stdio.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import httpx2
+import mcp_types as mcp
+from anyio.abc import ObjectSendStream
+from mcp.client import Client, IncomingMessage, Transport
+from mcp.client._transport import ReadStream, TransportStreams
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.message import SessionMessage
+
+from router.backoff import Backoff
+from router.tools.config import ServerConfig
+
+logger = logging.getLogger(__name__)
+
+CONNECT_S = 10.0
+_RELIST_S = 60.0  # between looks at the list of tools, which tell a dead connection, too
+_MOST_PAGES = 32
+_READ_S = 15.0  # beyond what a call may take
+
+
+class Connection:
+    """Connected from `start` to `close`, apart from the pauses after failures. `tools` are those listed last."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._backoff = Backoff(0.2, 30.0)
+        self._client: Client | None = None
+        self._up = asyncio.Event()
+        self._tried = asyncio.Event()
+        self._look = asyncio.Event()  # at the list: it changed, or a call failed
+        self._keeper: asyncio.Task[None] | None = None
+        self.tools: Sequence[mcp.Tool] = ()
+        self.failure: str | None = "it was not reached yet"
+
+    async def start(self) -> None:
+        """Returns once the server was reached, or could not be: then attempts go on."""
+        self._keeper = asyncio.create_task(self._keep())
+        await self._tried.wait()
+
+    async def close(self) -> None:
+        """Ends the connection and, over stdio, the process."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+
+    async def client(self) -> Client:
+        """The connected client, as soon as there is one."""
+        while self._client is None:
+            await self._up.wait()
+        return self._client
+
+    def doubt(self, client: Client, lost: bool) -> None:
+        """A call failed: has a look whether the server is still there. `lost`: nobody shall use this client any more."""
+        self._look.set()
+        if lost and self._client is client:
+            self._client = None
+            self._up.clear()
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self._connected()
+                self._lost("the connection ended")
+            except Exception as error:  # whatever a server or a process of somebody else's does
+                self._lost(_reason(error))
+            await asyncio.sleep(self._backoff.next_s())
+
+    def _lost(self, reason: str) -> None:
+        self._client = None
+        self._up.clear()
+        self.failure = "it cannot be reached"
+        self._tried.set()
+        logger.warning("tool server %s: %s", self._config.label, reason)
+
+    async def _connected(self) -> None:
+        """One connection, from its beginning to its end."""
+        ended = asyncio.Event()
+        async with contextlib.AsyncExitStack() as stack:
+            async with asyncio.timeout(CONNECT_S):
+                transport = _watched(_transport(self._config), ended, self._look)
+                client = Client(transport, message_handler=self._heard, read_timeout_seconds=CONNECT_S, cache=None)
+                await stack.enter_async_context(client)
+                await self._list(client)
+            self._backoff.reset()
+            self.failure = None
+            self._client = client
+            self._up.set()
+            self._tried.set()
+            while not ended.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._look.wait(), _RELIST_S)
+                self._look.clear()
+                await self._list(client)
+
+    async def _list(self, client: Client) -> None:
+        tools: list[mcp.Tool] = []
+        cursor: str | None = None
+        for _ in range(_MOST_PAGES):
+            page = await client.list_tools(cursor=cursor)
+            tools += page.tools
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        self.tools = tools
+
+    async def _heard(self, message: IncomingMessage) -> None:
+        if isinstance(message, mcp.ToolListChangedNotification):
+            self._look.set()
+
+
+def _transport(config: ServerConfig) -> Transport:
+    if config.url is not None:
+        return _http(config)
+    command, *arguments = config.command
+    return stdio_client(StdioServerParameters(command=command, args=arguments, env=dict(config.env)))
+
+
+@asynccontextmanager
+async def _http(config: ServerConfig) -> AsyncIterator[TransportStreams]:
+    assert config.url is not None
+    headers = dict(config.headers)
+    if config.token_file is not None:
+        headers["authorization"] = f"Bearer {(await anyio.Path(config.token_file).read_text()).strip()}"
+    timeout = httpx2.Timeout(CONNECT_S, read=config.timeout_s + _READ_S)
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=timeout) as http,
+        streamable_http_client(config.url, http_client=http) as streams,
+    ):
+        yield streams
+
+
+@asynccontextmanager
+async def _watched(transport: Transport, ended: asyncio.Event, look: asyncio.Event) -> AsyncIterator[TransportStreams]:
+    """The transport; sets both events when the server's side of it ends, which a client tells its next caller alone."""
+    async with transport as (read, write), anyio.create_task_group() as group:
+        sender, receiver = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        group.start_soon(_pump, read, sender, ended, look)
+        with receiver:
+            yield receiver, write
+        group.cancel_scope.cancel()
+
+
+async def _pump(
+    read: ReadStream[SessionMessage | Exception],
+    sender: ObjectSendStream[SessionMessage | Exception],
+    ended: asyncio.Event,
+    look: asyncio.Event,
+) -> None:
+    async with sender:
+        with contextlib.suppress(anyio.BrokenResourceError):  # nobody listens any more
+            async for message in read:
+                await sender.send(message)
+    ended.set()
+    look.set()
+
+
+def _reason(error: BaseException) -> str:
+    """The first failure of those that a group of tasks had."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,125 @@
+"""One interpreter: a locked process with a folder of its own, and what its cells print. Knows nothing of sessions."""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Self
+
+from router.tools.bounded import Bounded
+from router.tools.python.lockdown import Limits
+from router.tools.types import ToolResult
+
+_WATCH_S = 0.5  # between looks at the size of the folder: nothing tells it
+_MOST_FILES = 2000
+_READ = 1 << 16  # bytes
+
+
+class Interpreter:
+    """Runs cells until it is closed or broken; one at a time."""
+
+    def __init__(self, process: asyncio.subprocess.Process, folder: str, limits: Limits, output: int) -> None:
+        self._process = process
+        self._folder = folder
+        self._limits = limits
+        self._output = output
+        self.broken = False
+
+    @classmethod
+    async def start(cls, limits: Limits, output: int) -> Self:
+        """A fresh one; of what a cell prints, `output` bytes are kept."""
+        folder = tempfile.mkdtemp(prefix="ossia-python-")
+        numbers = (limits.memory, limits.cpu_s, limits.folder, limits.open_files)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-m", "router.tools.python.interpreter", folder, *map(str, numbers)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={"HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg"},
+            start_new_session=True,
+        )
+        return cls(process, folder, limits, output)
+
+    async def run(self, code: str, timeout_s: float) -> ToolResult:
+        """What the cell printed. A cell that takes too long or too much ends the interpreter, and the result says so."""
+        kept = Bounded(self._output)
+        marker = secrets.token_hex(16).encode()
+        self.broken = True  # until the marker is there: whoever cancels leaves a cell that runs
+        try:
+            async with asyncio.timeout(timeout_s):
+                failure = await self._run(code, marker, kept)
+        except TimeoutError:
+            failure = f"it took longer than {round(timeout_s, 1):g} seconds"
+        if failure is None:
+            self.broken = False
+            return ToolResult(kept.text())
+        note = f"[{failure}; the interpreter was ended, and its variables and files are gone]"
+        return ToolResult(f"{kept.text().rstrip()}\n{note}".strip(), error=True)
+
+    async def close(self) -> None:
+        """Ends the process, whatever it does, and removes its folder."""
+        self.broken = True
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    async def _run(self, code: str, marker: bytes, kept: Bounded) -> str | None:
+        """Returns why the cell did not end by itself, None where it did."""
+        reading = asyncio.ensure_future(self._read(marker, kept))
+        watching = asyncio.ensure_future(self._watch())
+        try:
+            self._send(code, marker)
+            done, _ = await asyncio.wait({reading, watching}, return_when=asyncio.FIRST_COMPLETED)
+            return next(iter(done)).result()
+        finally:
+            reading.cancel()
+            watching.cancel()
+            await asyncio.wait({reading, watching})
+
+    def _send(self, code: str, marker: bytes) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps({"marker": marker.decode(), "code": code}).encode() + b"\n")
+
+    async def _read(self, marker: bytes, kept: Bounded) -> str | None:
+        assert self._process.stdout
+        held = b""  # what may be the marker's beginning
+        try:
+            while data := await self._process.stdout.read(_READ):
+                held += data
+                if marker in held:
+                    held = held.partition(marker)[0]
+                    return None
+                cut = max(0, len(held) - len(marker) + 1)
+                kept.add(held[:cut])
+                held = held[cut:]
+        finally:
+            kept.add(held)
+        return "it ended the process, or needed more memory or time than it may"
+
+    async def _watch(self) -> str:
+        while self._fits():  # noqa: ASYNC110 - no event tells how full a folder is
+            await asyncio.sleep(_WATCH_S)
+        return f"its files took more than {self._limits.folder} bytes, or were more than {_MOST_FILES}"
+
+    def _fits(self) -> bool:
+        total = 0
+        for count, size in enumerate(_sizes(self._folder)):
+            total += size
+            if total > self._limits.folder or count > _MOST_FILES:
+                return False
+        return True
+
+
+def _sizes(folder: str) -> Iterator[int]:
+    """Of each file and folder below, one after the other; what vanishes meanwhile is left out."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            try:
+                yield os.lstat(os.path.join(place, name)).st_size
+            except FileNotFoundError:
+                continue

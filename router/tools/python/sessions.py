@@ -1,0 +1,101 @@
+"""Which interpreter a call runs in: one for each session, ended when idle or when others need the room. Knows no protocol."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from router.tools.python.lockdown import Limits
+from router.tools.python.process import Interpreter
+from router.tools.types import ToolResult
+
+IDLE_S = 600.0
+MOST = 16
+
+
+class Sessions:
+    """At most `most` interpreters; each ends `idle_s` seconds after its last cell."""
+
+    def __init__(self, limits: Limits, output: int, most: int = MOST, idle_s: float = IDLE_S) -> None:
+        self._limits = limits
+        self._output = output
+        self._most = most
+        self._idle_s = idle_s
+        self._running = 0
+        self._idle: dict[str, tuple[Interpreter, asyncio.TimerHandle]] = {}  # the longest idle first
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._room = asyncio.Condition()
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def run(self, session: str, code: str, timeout_s: float) -> ToolResult:
+        """Runs a cell in the session's interpreter, a new one where there is none, or one of its own where `session` is empty.
+
+        Waiting for the session's other cells, and for room, counts towards `timeout_s`.
+        """
+        end = asyncio.get_running_loop().time() + timeout_s
+        try:
+            async with asyncio.timeout_at(end) as waiting, self._alone(session), self._interpreter(session) as interpreter:
+                waiting.reschedule(None)
+                return await interpreter.run(code, end - asyncio.get_running_loop().time())
+        except TimeoutError:
+            return ToolResult(f"[no interpreter was free within {timeout_s:g} seconds: try again]", error=True)
+
+    async def close(self) -> None:
+        """Ends all interpreters that are idle; those that run end with whoever waits for them."""
+        for session in list(self._idle):
+            self._end(session)
+        await asyncio.gather(*self._ending)
+
+    @asynccontextmanager
+    async def _alone(self, session: str) -> AsyncIterator[None]:
+        """One cell of a session at a time."""
+        if not session:
+            yield
+            return
+        lock, users = self._locks.get(session, (asyncio.Lock(), 0))
+        self._locks[session] = lock, users + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks.pop(session)
+            if users > 1:
+                self._locks[session] = lock, users - 1
+
+    @asynccontextmanager
+    async def _interpreter(self, session: str) -> AsyncIterator[Interpreter]:
+        interpreter = await self._take(session)
+        try:
+            yield interpreter
+        finally:
+            self._running -= 1
+            if session and not interpreter.broken:
+                timer = asyncio.get_running_loop().call_later(self._idle_s, self._end, session)
+                self._idle[session] = interpreter, timer
+            else:
+                await interpreter.close()
+            async with self._room:
+                self._room.notify()
+
+    async def _take(self, session: str) -> Interpreter:
+        if session in self._idle:
+            interpreter, timer = self._idle.pop(session)
+            timer.cancel()
+            self._running += 1
+            return interpreter
+        async with self._room:
+            await self._room.wait_for(lambda: self._running < self._most)
+            self._running += 1
+        if self._running + len(self._idle) > self._most:
+            self._end(next(iter(self._idle)))
+        try:
+            return await Interpreter.start(self._limits, self._output)
+        except BaseException:
+            self._running -= 1
+            raise
+
+    def _end(self, session: str) -> None:
+        interpreter, timer = self._idle.pop(session)
+        timer.cancel()
+        task = asyncio.ensure_future(interpreter.close())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
