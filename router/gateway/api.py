@@ -45,7 +45,7 @@ class Api:
         body.check()
         card = await intake.models.resolve(body.model, request.state.principal)
         body.check_vocabulary(card)
-        prompt = await intake.prepare(len(raw), lambda: _render(body, intake.settings.default_effort))
+        prompt = await intake.prepare(len(raw), lambda: rendered(body, intake.settings.default_effort))
         submits = intake.submits(body, [prompt], card)
         return self._answer(request, ChatAnswer(intake.source(request), body, submits, card), body.stream)
 
@@ -82,7 +82,8 @@ class Api:
         return Whole(answer.whole())
 
 
-def _render(body: ChatBody, default_effort: Effort) -> list[int]:
+def rendered(body: ChatBody, default_effort: Effort) -> list[int]:
+    """The prompt of a chat. Raises ApiError."""
     messages = [_message(message) for message in body.messages]
     today = datetime.now(UTC).date()
     try:

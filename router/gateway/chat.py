@@ -40,6 +40,11 @@ class ChatChoice(Choice[ChatPiece]):
         self._ends = frozenset({CALL, *card.stop_token_ids})
         self._ended = False  # by the model
 
+    @property
+    def stop_string(self) -> str | None:
+        """That of the request's which ended the turn."""
+        return self._turn.stop_string
+
     def _read(self, delta: engine_pb2.Delta) -> ChatPiece:
         repairs = self._turn.repairs
         piece = self._feed(delta)

@@ -13,7 +13,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from router.access.grant import FREE
 from router.access.principal import ANYBODY
+from router.gateway.dialects import refusal
 from router.gateway.errors import ApiError, ClientGone, internal
 from router.gateway.metrics import Metrics
 
@@ -77,12 +79,12 @@ class Entry:
             passage.status = CLIENT_GONE
         except ApiError as error:
             scope["state"]["error"] = error.code
-            await error.response()(scope, receive, passage.send)
+            await refusal(scope, error)(scope, receive, passage.send)
         except Exception:
             logger.exception("a request failed", extra={"request_id": passage.request_id})
             if passage.status:
                 raise  # the connection is closed: the client must not take half an answer for a whole one
-            await internal().response()(scope, receive, passage.send)
+            await refusal(scope, internal())(scope, receive, passage.send)
         finally:
             self._record(scope, passage)
 
@@ -117,13 +119,15 @@ class _Passage:
         self.began = time.perf_counter()
         self.status = 0
         self._send = send
-        state = scope.setdefault("state", {})
+        self._state = state = scope.setdefault("state", {})
         state["request_id"] = self.request_id
-        state["principal"] = ANYBODY
+        state["principal"], state["grant"], state["headers"] = ANYBODY, FREE, {}
         state["traceparent"] = trace if _TRACEPARENT.fullmatch(trace) else ""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)["x-request-id"] = self.request_id
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self.request_id
+            headers.update(self._state["headers"])
         await self._send(message)

@@ -45,12 +45,12 @@ class ApiError(Exception):
         """`{"error": {...}}`: a response's body, or an event of a stream whose status line is already sent."""
         return {"error": {"message": self.message, "type": _type(self.status), "param": self.param, "code": self.code}}
 
-    def response(self) -> Response:
-        """The whole HTTP answer; 429 and 503 carry Retry-After in whole seconds, at least 1."""
+    def response(self, body: Json | None = None) -> Response:
+        """The whole HTTP answer, of this body if one is given; 429 and 503 carry Retry-After in whole seconds, at least 1."""
         headers = {}
         if self.status in _RETRIED:
             headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s or 1)))
-        return Response(dumps(self.body()), self.status, headers, "application/json")
+        return Response(dumps(body or self.body()), self.status, headers, "application/json")
 
 
 class ClientGone(Exception):

@@ -4,23 +4,27 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """Fed text piece by piece; once one of the strings appears, `matched` is true and nothing more comes out."""
+    """Fed text piece by piece; once one of the strings appears it is `found`, and nothing more comes out."""
 
     def __init__(self, strings: Sequence[str]) -> None:
         assert all(strings), "an empty stop string matches everywhere"
         self._strings = tuple(strings)
         self._withheld = ""
-        self.matched = False
+        self.found: str | None = None
+
+    @property
+    def matched(self) -> bool:
+        return self.found is not None
 
     def feed(self, text: str) -> str:
         """The text that is now certain to precede any stop string."""
         if self.matched:
             return ""
         text = self._withheld + text
-        found = [index for string in self._strings if (index := text.find(string)) >= 0]
+        found = [(index, string) for string in self._strings if (index := text.find(string)) >= 0]
         if found:
-            self.matched, self._withheld = True, ""
-            return text[: min(found)]
+            (end, self.found), self._withheld = min(found), ""
+            return text[:end]
         keep = max((_overlap(text, string) for string in self._strings), default=0)
         self._withheld = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -20,6 +20,8 @@ def test_the_text_ends_where_the_first_stop_string_begins(pieces: list[str], sto
         assert strings.matched == bool(found)
         assert fed.startswith(out)
         if found:
+            assert strings.found in stops
+            assert fed.index(strings.found) == min(found)
             assert out == fed[: min(found)]
             return
         withheld = fed[len(out) :]

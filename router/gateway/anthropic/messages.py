@@ -1,0 +1,83 @@
+"""POST /v1/messages and /v1/messages/count_tokens."""
+
+from collections.abc import Sequence
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ossia.v1 import engine_pb2
+from router.gateway.anthropic.answer import MessagesAnswer, Shown
+from router.gateway.anthropic.errors import EVENTS, PATH, Error
+from router.gateway.anthropic.schema import CountBody, MessagesBody, Thinking, ThinkingDisabled
+from router.gateway.api import rendered
+from router.gateway.chat import ChatChoice
+from router.gateway.errors import Json
+from router.gateway.intake import Intake
+from router.gateway.openapi import Operation
+from router.gateway.sse import EventStream, Whole
+
+
+class Messages:
+    """Every method is an endpoint; each raises ApiError for whatever is not a 200."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    def routes(self) -> Sequence[Route]:
+        return [
+            Route(PATH, self.create, methods=["POST"]),
+            Route(f"{PATH}/count_tokens", self.count, methods=["POST"]),
+        ]
+
+    @Operation("Messages", body=MessagesBody, events=Json, error=Error)
+    async def create(self, request: Request) -> Response:
+        """Continues a conversation as Anthropic's API does; streams or answers whole."""
+        intake = self._intake
+        _name(request)
+        raw = await intake.read(request)
+        body = await intake.prepare(len(raw), lambda: MessagesBody.parse(raw))
+        chat = body.chat()
+        card = await intake.models.resolve(body.model, request.state.principal)
+        chat.check_vocabulary(card)
+        prompt = await intake.prepare(len(raw), lambda: rendered(chat, intake.settings.default_effort))
+        (submit,) = intake.submits(chat, [prompt], card)
+        cut = _fit(submit, card)
+        choice = ChatChoice(intake.source(request), chat, submit, card)
+        answer = MessagesAnswer(body.model, choice, _shown(body.thinking), cut)
+        request.state.answer = answer
+        if body.stream:
+            return EventStream(answer.chunks(), intake.settings.admission_s, intake.settings.ping_s, EVENTS)
+        return Whole(answer.whole())
+
+    @Operation("Messages", body=CountBody, answer=dict[str, int], error=Error)
+    async def count(self, request: Request) -> Response:
+        """The tokens of a prompt, which are not generated from."""
+        intake = self._intake
+        _name(request)
+        raw = await intake.read(request)
+        body = await intake.prepare(len(raw), lambda: CountBody.parse(raw))
+        chat = body.chat()
+        await intake.models.resolve(body.model, request.state.principal)
+        prompt = await intake.prepare(len(raw), lambda: rendered(chat, intake.settings.default_effort))
+        return JSONResponse({"input_tokens": len(prompt)})
+
+
+def _name(request: Request) -> None:
+    """Under the name that Anthropic's clients read it by."""
+    request.state.headers["request-id"] = request.state.request_id
+
+
+def _fit(submit: engine_pb2.Submit, card: engine_pb2.DescribeResponse) -> bool:
+    """Asks for no more than the context holds, for clients always ask for much; whether that is less than they asked for."""
+    room = card.max_context - len(submit.prompt)
+    cut = submit.sampling.max_tokens > room
+    submit.sampling.max_tokens = min(submit.sampling.max_tokens, room)
+    return cut
+
+
+def _shown(thinking: Thinking | None) -> Shown:
+    """Reasoning is shown to those who asked for it: others do not expect a block in front of the answer."""
+    if thinking is None or isinstance(thinking, ThinkingDisabled):
+        return "hidden"
+    return "omitted" if thinking.display == "omitted" else "shown"
