@@ -1,15 +1,14 @@
 """Every process of the cluster that Prometheus should scrape, as the router knows them."""
 
-import os
 from collections.abc import Iterator
 
 from router.gateway.health import Target
 from router.router import Router
 
 
-def targets(router: Router, own: str) -> Iterator[Target]:
+def targets(router: Router, own: str, pid: int) -> Iterator[Target]:
     """This gateway (its address is `own`), then the other processes, then the ranks. One a process."""
-    yield Target(own, {"part": "gateway", "pid": str(os.getpid())})
+    yield Target(own, {"part": "gateway", "pid": str(pid)})
     for process in router.processes():
         if process.metrics_address not in ("", own):
             yield Target(process.metrics_address, {"part": process.part, "pid": str(process.pid)})
