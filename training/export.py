@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from training.model import CONFIG, Layer, Parameters, shapes
+from training.model import CONFIG, Layer, Parameters
 from training.quantize import packed
 from training.train import FIRST
 from workers.checkpoint.compact import SHIPPED, write
@@ -54,8 +54,8 @@ def bits(tensor: Tensor) -> Any:
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).contiguous().numpy()
 
 
-def export(folder: Path, file: Path) -> None:
-    """Writes the compact checkpoint of the run in `folder`: the mean of its weights before and after its last part.
+def mean(folder: Path) -> Parameters:
+    """Of a run's weights before and after its last part.
 
     The rates end at zero both times, and what lies between two such places is better than either (Izmailov et al., 2018).
     """
@@ -64,9 +64,14 @@ def export(folder: Path, file: Path) -> None:
         metadata = stored.metadata()
     if metadata["step"] != metadata["steps"]:
         raise click.ClickException(f"{state} is at step {metadata['step']} of {metadata['steps']}: go on with training.train")
-    ids = np.array(json.loads((folder / "ids.json").read_text()), np.int32)
     first, last = load_file(folder / FIRST), load_file(state)
-    parameters = {name: (first[name] + last[name]) / 2 for name in shapes(CONFIG, len(ids))}
+    return {name: (each + last[name]) / 2 for name, each in first.items()}
+
+
+def export(folder: Path, file: Path) -> None:
+    """Writes the compact checkpoint of the run in `folder`."""
+    ids = np.array(json.loads((folder / "ids.json").read_text()), np.int32)
+    parameters = mean(folder)
     tensors = {name: bits(tensor) for name, tensor in released(parameters, CONFIG).items()}
     write(file, CONFIG, ids, bits(parameters["rows"].bfloat16()), tensors)
 

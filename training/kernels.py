@@ -6,16 +6,19 @@ products themselves.
 
 import ctypes
 import math
+import platform
 import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import torch
 from torch import Tensor
 
-COMPILE = ("g++", "-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-fopenmp", "-fPIC", "-c")
+COMPILE = ("g++", "-std=c++17", "-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC", "-c")
+WIDE = ("-mprefer-vector-width=512",) if platform.machine() == "x86_64" else ()
 LINK = ("g++", "-shared", "-nodefaultlibs", "-lstdc++", "-lm", "-lc")  # OpenMP is torch's own, so that there is one pool
 
 
@@ -35,7 +38,10 @@ class Shape(ctypes.Structure):
 def _library() -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         objects, library = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
-        subprocess.run([*COMPILE, Path(__file__).with_suffix(".cpp"), "-o", objects], check=True)
+        try:
+            subprocess.run([*COMPILE, *WIDE, Path(__file__).with_suffix(".cpp"), "-o", objects], check=True)
+        except FileNotFoundError:
+            raise click.ClickException("training compiles its kernels with g++, which is not installed") from None
         subprocess.run([LINK[0], LINK[1], objects, *LINK[2:], "-o", library], check=True)
         return ctypes.CDLL(str(library))
 

@@ -1,6 +1,7 @@
 """A run that is interrupted ends as one that is not, and learns; its schedule; what samples become."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from tests.training.test_model import IDS, SMALL
-from training import train
+from training import mixture, rows, train
 from training.batch import Arrays, Classes, pack
+from training.export import mean
 from training.optimizer import orthogonal
 from training.sample import Sample
+from training.stream import stream
 from training.train import Log, Run, scale
 
 
@@ -102,3 +105,31 @@ def test_newton_schulz_makes_matrices_nearly_orthogonal() -> None:
     matrices = torch.randn(3, 16, 40, generator=torch.Generator().manual_seed(0)) * torch.tensor([[[1e-3]], [[1.0]], [[50.0]]])
     values = torch.linalg.svdvals(orthogonal(matrices))
     assert values.min() > 0.6 and values.max() < 1.3
+
+
+def test_the_mean_of_the_weights_before_and_after_the_last_part_is_written(folder: Path) -> None:
+    run = Run(folder, seed=1, steps=8)
+    advance(run, 6)
+    run.keep()
+    first = {name: each.clone() for name, each in run.parameters.items()}
+    advance(run, 7)
+    run.save()
+    with pytest.raises(click.ClickException, match="is at step 7 of 8"):
+        mean(folder)
+    advance(run, 8)
+    run.save()
+    assert not torch.equal(first["norm"], run.parameters["norm"])
+    for name, each in mean(folder).items():
+        torch.testing.assert_close(each, (first[name] + run.parameters[name]) / 2)
+
+
+def test_a_stream_goes_on_in_the_middle_of_a_block() -> None:
+    ids = rows.distinct()
+
+    def made(first: int, steps: int) -> list[list[Arrays]]:
+        return list(islice(stream(3, first, 1000, train.TOKENS, ids), steps))
+
+    whole, later = made(mixture.STEPS, mixture.STEPS + 1), made(mixture.STEPS + 3, 2)
+    for wanted, found in zip(whole[3:], later, strict=True):
+        for theirs, ours in zip(wanted, found, strict=True):
+            assert all(np.array_equal(getattr(theirs, name), getattr(ours, name)) for name in ("tokens", "targets", "sources"))

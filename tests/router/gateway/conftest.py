@@ -49,10 +49,10 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 @pytest.fixture
 async def start() -> AsyncIterator[Callable]:
-    """Starts a gateway: `gateway = await start(engine, settings)`."""
+    """Starts a gateway: `gateway = await start(engine, settings, access=...)`."""
     async with AsyncExitStack() as stack:
 
-        async def begin(engine: Engine, settings: Settings | None = None) -> Gateway:
-            return await stack.enter_async_context(running(engine, settings))
+        async def begin(engine: Engine, settings: Settings | None = None, **parts: Any) -> Gateway:
+            return await stack.enter_async_context(running(engine, settings, **parts))
 
         yield begin
