@@ -81,6 +81,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--experts", type=click.Choice(["ep", "tp"]), help="Experts whole or cut by blocks.  [default: ep]")
 @click.option("--host", help="Address of the gateway.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port of the gateway, 0 for a free one.  [default: 8000]")
+@click.option("--gateway-processes", type=int, help="That share the gateway's port.  [default: 1]")
 @click.option("--config", "file", type=FILE, help="YAML file with the same settings; flags win.")
 @click.option("--name", help="Of this instance; several run side by side.  [default: ossia]")
 @click.option("--served-model-name", multiple=True, help="Name for clients; repeatable.  [default: the model's]")
@@ -146,6 +147,7 @@ def chat(url: str | None, model: str | None, name: str) -> None:
 @fleet_option
 @host_option
 @click.option("--port", type=PORT, default=8000, show_default=True, help="0 for a free one.")
+@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="That share the port.")
 @click.option("--served-model-name", multiple=True, help="Name for clients; repeatable.  [default: the model's]")
 @token_option
 @log_option
@@ -154,6 +156,7 @@ def gateway(
     fleet: str,
     host: str,
     port: int,
+    processes: int,
     served_model_name: tuple[str, ...],
     token_file: Path | None,
     log_folder: Path | None,
@@ -164,7 +167,7 @@ def gateway(
     from router.gateway.server import GatewayConfig, run
 
     secret = token.read(token_file)
-    run(GatewayConfig(fleet, host, port, secret, served_model_name, log_folder=log_folder, grace_s=grace))
+    run(GatewayConfig(fleet, host, port, secret, served_model_name, log_folder=log_folder, grace_s=grace, processes=processes))
 
 
 @cli.command()

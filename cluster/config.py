@@ -31,6 +31,7 @@ class ServeConfig:
     costs: tuple[float, ...] = ()  # of a simulated step, seconds; none: the device's
     host: str = "127.0.0.1"  # of the gateway
     port: int = 8000  # of the gateway; 0 picks a free one
+    gateway_processes: int = 1  # that share the port
     name: str = "ossia"  # of this instance
     served_model_name: tuple[str, ...] = ()  # empty: the model's own names
     dtype: Literal["float32", "bfloat16"] | None = None  # None: float32 on CPU, bfloat16 on GPU
@@ -195,6 +196,7 @@ CHECKS: Mapping[str, Callable[[object], object]] = {
     "experts": _choice("ep", "tp"),
     "host": _text,
     "port": _integer(0, 65535),
+    "gateway_processes": _integer(1),
     "name": _instance_name,
     "served_model_name": _texts,
     "dtype": _choice("float32", "bfloat16"),

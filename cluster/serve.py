@@ -164,7 +164,7 @@ def _gateway(config: ServeConfig, instance: Instance, port: int, log_folder: Pat
     names = [argument for name in config.served_model_name for argument in ("--served-model-name", name)]
     return [
         *("--fleet", f"controller:{instance.controller}"),
-        *("--host", config.host, "--port", str(port)),
+        *("--host", config.host, "--port", str(port), "--processes", str(config.gateway_processes)),
         *("--grace", str(config.grace), "--log-folder", str(log_folder)),
         *names,
     ]
