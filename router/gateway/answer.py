@@ -37,6 +37,11 @@ class Answer(ABC, Generic[P]):
         }
 
     @property
+    def model(self) -> str:
+        """As the request calls it."""
+        return self._body.model
+
+    @property
     def usage(self) -> Usage:
         usages = [choice.usage for choice in self._choices]
         each = self._body.choices

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from ossia.v1 import engine_pb2
+from router.access.grant import FREE, STEP, Grant
 from router.engine import Engine, EngineError
 from router.gateway.errors import ApiError, from_engine
 from router.gateway.metrics import Metrics
@@ -16,13 +17,14 @@ FINISH = engine_pb2.FinishReason
 
 @dataclass(frozen=True)
 class Source:
-    """Where one HTTP request's tokens come from; the last three travel with each of its Submits."""
+    """Where one request's tokens come from, and whose they are; id, trace and tenant travel with each of its Submits."""
 
     engine: Engine
     metrics: Metrics
     request_id: str
     traceparent: str
     tenant: str
+    grant: Grant = FREE
 
     async def generate(self, submit: engine_pb2.Submit, names: Mapping[str, str]) -> AsyncGenerator[engine_pb2.Delta, None]:
         """The engine's deltas. Raises ApiError; closing it closes the engine's generator, which cancels the request.
@@ -30,6 +32,9 @@ class Source:
         `names` as in `from_engine`.
         """
         submit.request_id, submit.traceparent, submit.tenant = self.request_id, self.traceparent, self.tenant
+        bounded = submit.sampling.HasField("max_tokens")
+        paid = submit.sampling.max_tokens if bounded else STEP  # tokens of output
+        await self.grant.reserve(len(submit.prompt) + paid)
         self.metrics.prompt_tokens.inc(len(submit.prompt))
         last = time.perf_counter()
         begun = False
@@ -37,10 +42,16 @@ class Source:
             async with aclosing(self.engine.generate(submit)) as deltas:
                 async for delta in deltas:
                     if delta.tokens:  # else it tells of the prompt, or of the end
+                        paid -= len(delta.tokens)
+                        while paid < 0 and not bounded and await self.grant.extend():
+                            paid += STEP
                         now = time.perf_counter()
                         self._observe(now - last, len(delta.tokens), begun)
                         begun, last = True, now
                     _refuse_broken(delta)
+                    if paid < 0 and not bounded:
+                        yield _cut(delta, len(delta.tokens) + paid)
+                        return
                     yield delta
         except EngineError as error:
             raise from_engine(error, names) from error
@@ -51,6 +62,13 @@ class Source:
             self.metrics.inter_token.observe(seconds / tokens)
         else:
             self.metrics.first_token.observe(seconds)
+
+
+def _cut(delta: engine_pb2.Delta, most: int) -> engine_pb2.Delta:
+    """The first tokens of it, as an output's end."""
+    del delta.tokens[most:], delta.logprobs[most:]
+    delta.finish = FINISH.FINISH_REASON_LENGTH
+    return delta
 
 
 def _refuse_broken(delta: engine_pb2.Delta) -> None:

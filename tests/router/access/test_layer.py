@@ -1,0 +1,213 @@
+"""Callers as their clients see it: keys, models, limits and their headers, through the official client."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import openai
+import pytest
+
+from router.access.keys import digest, make
+from router.engine import EngineError
+from router.store.keys import StoredKey
+from router.store.store import Store
+from tests.fakes.scripted import MODEL, ScriptedEngine, answer, pairs
+from tests.router.gateway.conftest import Gateway, eventually
+
+ASK: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+TOKENS = answer("Hello, world!")
+NewKey = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+def new_key(store: Store) -> NewKey:
+    """Makes a key: `key = await new_key(models=[...], requests_per_minute=1)`."""
+
+    async def begin(tenant: str = "acme", models: list[str] | None = None, **limits: int) -> str:
+        key = make()
+        await store.keys.add(StoredKey(f"key_{digest(key)[:8]}", digest(key), tenant, "test", models, limits))
+        return key
+
+    return begin
+
+
+def client(gateway: Gateway, key: str) -> openai.AsyncOpenAI:
+    return gateway.client.with_options(api_key=key)
+
+
+async def prompt_tokens(gateway: Gateway, key: str) -> int:
+    return (await client(gateway, key).chat.completions.create(**ASK)).usage.prompt_tokens  # type: ignore[union-attr]
+
+
+async def test_a_key_is_needed_and_tells_whose_the_request_is(guarded: Any, new_key: NewKey) -> None:
+    engine = ScriptedEngine(*pairs(TOKENS, 2))
+    gateway = await guarded(engine, keys=True)
+    with pytest.raises(openai.AuthenticationError) as raised:
+        await client(gateway, "sk-ossia-wrong").chat.completions.create(**ASK)
+    assert raised.value.code == "invalid_api_key"
+    assert raised.value.response.headers["www-authenticate"] == "Bearer"
+    assert not engine.submits
+
+    got = await client(gateway, await new_key("acme")).chat.completions.create(**ASK)
+    assert got.choices[0].message.content == "Hello, world!"
+    assert engine.submits[0].tenant == "acme"
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/nothing", "/tokenize", "/anything"])
+async def test_without_a_key_only_public_paths_answer(guarded: Any, path: str) -> None:
+    gateway = await guarded(ScriptedEngine(), keys=True)
+    assert [(await gateway.http.get(public)).status_code for public in ("/health", "/ready", "/metrics")] == [200] * 3
+    refused = await gateway.http.get(path)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "missing_api_key")
+
+
+async def test_anthropics_header_is_read_too(guarded: Any, new_key: NewKey) -> None:
+    gateway = await guarded(ScriptedEngine(), keys=True)
+    listed = await gateway.http.get("/v1/models", headers={"x-api-key": await new_key()})
+    assert [model["id"] for model in listed.json()["data"]] == [MODEL, "someone/tiny"]
+
+
+@pytest.mark.parametrize("header", ["Basic abc", "Bearer", "bearer x", "\u00ff", "Bearer \u00e9\u00ff"])
+async def test_no_header_breaks_it(guarded: Any, header: str) -> None:
+    gateway = await guarded(ScriptedEngine(), keys=True)
+    refused = await gateway.http.get("/v1/models", headers={"authorization": header.encode("latin-1")})
+    assert refused.status_code == 401
+
+
+async def test_a_key_sees_its_models_alone(guarded: Any, new_key: NewKey) -> None:
+    gateway = await guarded(ScriptedEngine(*pairs(TOKENS, 2)), keys=True)
+    narrow = client(gateway, await new_key(models=["someone/tiny"]))
+    assert [model.id async for model in narrow.models.list()] == ["someone/tiny"]
+    with pytest.raises(openai.NotFoundError) as raised:
+        await narrow.chat.completions.create(**ASK)
+    assert raised.value.code == "model_not_found"
+    await narrow.chat.completions.create(**{**ASK, "model": "someone/tiny"})
+
+
+async def test_revoked_and_expired_keys_open_nothing(guarded: Any, store: Store) -> None:
+    gateway = await guarded(ScriptedEngine(), keys=True)
+    revoked, expired = make(), make()
+    await store.keys.add(StoredKey("key_1", digest(revoked), "acme", ""))
+    await store.keys.add(StoredKey("key_2", digest(expired), "acme", "", expires=1.0))
+    assert await store.keys.revoke("key_1")
+    for key in (revoked, expired):
+        with pytest.raises(openai.AuthenticationError):
+            await client(gateway, key).models.list()
+
+
+async def test_headers_tell_what_is_left(guarded: Any, new_key: NewKey) -> None:
+    gateway = await guarded(ScriptedEngine(*pairs(TOKENS, 2)), keys=True)
+    asking = client(gateway, await new_key(requests_per_minute=10, tokens_per_minute=10_000))
+    for stream in (False, True):
+        raw = await asking.chat.completions.with_raw_response.create(**ASK, max_tokens=100, stream=stream)
+        assert (raw.headers["x-ratelimit-limit-requests"], raw.headers["x-ratelimit-limit-tokens"]) == ("10", "10000")
+        assert raw.headers["x-ratelimit-remaining-requests"] == ("8" if stream else "9")
+        assert 9_600 < int(raw.headers["x-ratelimit-remaining-tokens"]) < 9_900
+        assert raw.headers["x-ratelimit-reset-requests"].endswith("s")
+        if stream:
+            [chunk async for chunk in raw.parse()]
+    assert "x-ratelimit-limit-requests" not in (await asking.models.with_raw_response.list()).headers
+
+
+async def test_requests_a_minute(guarded: Any, new_key: NewKey) -> None:
+    engine = ScriptedEngine(*pairs(TOKENS, 2))
+    gateway = await guarded(engine, keys=True, limits={"requests-per-minute": 2})
+    asking = client(gateway, await new_key())
+    for _ in range(2):
+        await asking.chat.completions.create(**ASK)
+    with pytest.raises(openai.RateLimitError) as raised:
+        await asking.chat.completions.create(**ASK)
+    assert raised.value.code == "rate_limit_exceeded"
+    assert 25 <= int(raised.value.response.headers["retry-after"]) <= 30
+    assert raised.value.response.headers["x-ratelimit-remaining-requests"] == "0"
+    assert len(engine.submits) == 2
+    await client(gateway, await new_key()).chat.completions.create(**ASK)  # another key has limits of its own
+
+
+async def test_a_days_budget_is_reserved_with_the_outputs_limit_and_settled_by_what_was_used(
+    guarded: Any, new_key: NewKey
+) -> None:
+    engine = ScriptedEngine(*pairs(TOKENS, 2))
+    gateway = await guarded(engine, keys=True)
+    prompt = await prompt_tokens(gateway, await new_key())
+    used = prompt + len(TOKENS)
+    asking = client(gateway, await new_key(tokens_per_day=3 * used + prompt + 49))
+    for _ in range(3):
+        await asking.chat.completions.create(**ASK, max_tokens=50)
+    with pytest.raises(openai.RateLimitError) as raised:
+        await asking.chat.completions.create(**ASK, max_tokens=50)
+    assert raised.value.code == "insufficient_quota"
+    assert raised.value.response.headers["x-should-retry"] == "false"
+    assert len(engine.submits) == 4
+    await asking.chat.completions.create(**ASK, max_tokens=49)
+
+
+async def test_choices_count_their_prompt_once_and_their_outputs_each(guarded: Any, new_key: NewKey) -> None:
+    gateway = await guarded(ScriptedEngine(*pairs(TOKENS, 2)), keys=True)
+    prompt = await prompt_tokens(gateway, await new_key())
+    asking = client(gateway, await new_key(tokens_per_day=4 * prompt + 4 * len(TOKENS)))
+    await asking.chat.completions.create(**ASK, n=3, max_tokens=len(TOKENS))
+    await asking.chat.completions.create(**ASK, max_tokens=len(TOKENS))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_output_without_a_limit_ends_where_the_day_does(guarded: Any, new_key: NewKey, stream: bool) -> None:
+    tokens = answer("word " * 3000)
+    gateway = await guarded(ScriptedEngine(*pairs(tokens, 100)), keys=True)
+    prompt = await prompt_tokens(gateway, await new_key())
+    asking = client(gateway, await new_key(tokens_per_day=prompt + 2500))
+    if stream:
+        chunks = [chunk async for chunk in await asking.chat.completions.create(**ASK, stream=True)]
+        finish, said = chunks[-1].choices[0].finish_reason, "".join(c.choices[0].delta.content or "" for c in chunks)
+    else:
+        got = await asking.chat.completions.create(**ASK)
+        finish, said = got.choices[0].finish_reason, got.choices[0].message.content or ""
+        assert got.usage.completion_tokens == 2048
+    assert finish == "length"
+    assert 2000 < len(said.split()) <= 2048
+
+
+async def test_requests_at_once(guarded: Any, new_key: NewKey) -> None:
+    engine = ScriptedEngine(TOKENS[:3], None, TOKENS[3:])
+    gateway = await guarded(engine, keys=True)
+    asking = client(gateway, await new_key(concurrent_requests=2))
+    begun = [asyncio.create_task(asking.chat.completions.create(**ASK)) for _ in range(2)]
+    await eventually(lambda: engine.running == 2)
+    with pytest.raises(openai.RateLimitError, match="2 requests at once"):
+        await asking.chat.completions.create(**ASK)
+    begun[0].cancel()
+    await eventually(lambda: engine.running == 1)
+    engine.go.set()
+    await asking.chat.completions.create(**ASK)
+    await begun[1]
+
+
+async def test_more_tokens_than_a_minute_ever_has_are_refused_for_good(guarded: Any, new_key: NewKey) -> None:
+    gateway = await guarded(ScriptedEngine(*pairs(TOKENS, 2)), keys=True)
+    asking = client(gateway, await new_key(tokens_per_minute=500))
+    with pytest.raises(openai.RateLimitError) as raised:
+        await asking.chat.completions.create(**ASK, max_tokens=600)
+    assert raised.value.response.headers["x-should-retry"] == "false"
+    await asking.chat.completions.create(**ASK, max_tokens=100)
+
+
+async def test_what_is_refused_or_fails_before_it_begins_costs_no_tokens(guarded: Any, new_key: NewKey) -> None:
+    engine = ScriptedEngine(*pairs(TOKENS, 2))
+    gateway = await guarded(engine, keys=True)
+    prompt = await prompt_tokens(gateway, await new_key())
+    asking = client(gateway, await new_key(tokens_per_day=prompt + 50))
+    with pytest.raises(openai.BadRequestError):
+        await asking.chat.completions.create(**ASK, max_tokens=50, temperature=3)
+    engine.script = (EngineError(grpc.StatusCode.UNAVAILABLE, "no replica"),)
+    with pytest.raises(openai.InternalServerError):
+        await asking.chat.completions.create(**ASK, max_tokens=50)
+    engine.script = tuple(pairs(TOKENS, 2))
+    await asking.chat.completions.create(**ASK, max_tokens=50)
+
+
+async def test_open_access_asks_nobody(guarded: Any) -> None:
+    gateway = await guarded(ScriptedEngine(*pairs(TOKENS, 2)), open=True, limits={"requests-per-minute": 1})
+    await gateway.client.chat.completions.create(**ASK)
+    with pytest.raises(openai.RateLimitError):
+        await gateway.client.chat.completions.create(**ASK)
