@@ -1,6 +1,7 @@
 """The ASGI application: routes, and errors in OpenAI's shape for what no route took."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from router.access.access import Access
 from router.access.layer import Layer
 from router.engine import Engine
+from router.gateway import background
 from router.gateway.anthropic.messages import Messages
 from router.gateway.api import Api
 from router.gateway.cluster import Cluster, ClusterView, nothing
@@ -26,6 +28,7 @@ from router.gateway.models import Models
 from router.gateway.page import Page
 from router.gateway.reference import Reference
 from router.gateway.settings import Settings
+from router.store.store import Store
 
 
 def create_app(
@@ -38,16 +41,19 @@ def create_app(
     *,
     cluster: Callable[[], ClusterView] | None = None,
     access: Access | None = None,
+    store: Store | None = None,
 ) -> Starlette:
-    """The gateway in front of this engine; its `state.admission` closes it.
+    """The gateway in front of this engine; its `state.admission` closes it. Servers must run its lifespan.
 
     `registry` has its metrics (a new one if None), `exposition` says what /metrics shows (those, if None), `unready` why /ready
     should fail (if None, the engine is asked), `targets` what /metrics/targets lists, `cluster` what the page
-    shows (no replica, if None). `access` says who may come (None: all).
+    shows (no replica, if None). `access` says who may come (None: all), `store` keeps what outlives
+    a request (None: in memory; another one is closed by whoever opened it).
     """
     metrics = Metrics(registry or CollectorRegistry())
     admission = Admission(metrics)
     settings = settings or Settings()
+    kept = store or Store("sqlite://")
     intake = Intake(engine, settings, metrics, Models(engine, settings.served_model_names))
     health = Health(exposition or own(metrics.registry), admission, unready or engine_readiness(engine), targets)
     routes = [
@@ -57,6 +63,15 @@ def create_app(
         *Messages(intake).routes(),
         *health.routes(),
     ]
+    tasks: list[background.Task] = []
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with background.running(tasks):
+            yield
+        if store is None:
+            await kept.close()
+
     app = Starlette(
         routes=[*routes, *Reference(routes).routes()],
         middleware=[
@@ -64,6 +79,7 @@ def create_app(
             *([Middleware(Layer, access=access)] if access else []),
         ],
         exception_handlers={HTTPException: _no_route},
+        lifespan=lifespan,
     )
     app.router.redirect_slashes = False
     app.state.admission = admission

@@ -109,7 +109,7 @@ async def serving(app: ASGIApp, bound: socket.socket) -> AsyncIterator["asyncio.
     """Serves the application on a listening socket; yields the server's task, which ends early only by failing."""
     config = uvicorn.Config(
         app,
-        lifespan="off",
+        lifespan="on",
         ws="none",
         log_config=None,
         access_log=False,

@@ -6,10 +6,12 @@ Nothing in here belongs to a process: any gateway on the same database goes on w
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from router.store.batches import Batches
 from router.store.conversations import Conversations
 from router.store.counters import Counters
 from router.store.database import Database
 from router.store.events import Events
+from router.store.files import Files
 from router.store.keys import Keys
 from router.store.reasoning import Reasoning
 from router.store.responses import Responses
@@ -29,6 +31,8 @@ class Store:
         self.responses = Responses(self.database, seal)
         self.events = Events(self.database, seal)
         self.conversations = Conversations(self.database, seal)
+        self.files = Files(self.database, seal)
+        self.batches = Batches(self.database, seal)
         self.work = WorkQueue(self.database, seal)
         self.reasoning = Reasoning(self.database, seal)
         self.keys = Keys(self.database)
@@ -53,5 +57,7 @@ class Store:
         """Deletes what was stored earlier (unix seconds), and what has expired by itself."""
         await self.responses.expire(before)
         await self.conversations.expire(before)
+        await self.files.expire(before)
+        await self.batches.expire(before)
         await self.reasoning.expire()
         await self.counters.expire()

@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ def postgres_server() -> Iterator[str]:
                 assert server.poll() is None, (folder / "log").read_text()
             yield f"postgresql://ossia@127.0.0.1:{port}"
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGQUIT)  # its immediate end, whoever is connected
             server.wait(30)
     finally:
         shutil.rmtree(folder)
