@@ -2,10 +2,11 @@
 
 
 class Bounded:
-    """Bytes as they come, of which at most `most` are kept."""
+    """Bytes as they come, of which at most `most`, one or more, are kept."""
 
     def __init__(self, most: int) -> None:
-        self._half = most // 2
+        self._first = most // 2
+        self._last = most - self._first
         self._head = bytearray()
         self._tail = bytearray()
         self._size = 0
@@ -13,10 +14,10 @@ class Bounded:
     def add(self, data: bytes) -> None:
         """Takes more bytes."""
         self._size += len(data)
-        room = max(0, self._half - len(self._head))
+        room = max(0, self._first - len(self._head))
         self._head += data[:room]
         self._tail += data[room:]
-        del self._tail[: -self._half or len(self._tail)]
+        del self._tail[: -self._last]
 
     def text(self) -> str:
         """What was kept, as UTF-8; characters that were cut or never valid are replaced."""

@@ -1,9 +1,8 @@
 """The tool servers that requests may name: those of the operator's list, and no other. Knows no protocol."""
 
-import json
 from collections.abc import Iterable, Mapping
 
-from router.tools.types import Server, ToolResult
+from router.tools.types import Server
 
 
 class Tools:
@@ -18,16 +17,3 @@ class Tools:
         if url is None:
             return self.servers.get(label)
         return next((server for server in self.servers.values() if server.url == url), None)
-
-
-async def invoke(server: Server, name: str, written: str, timeout_s: float | None = None, session: str = "") -> ToolResult:
-    """Calls a tool with what the model wrote: code for `python`, JSON for any other. What is no JSON is a failed call."""
-    if server.label == "python":
-        return await server.call(name, {"code": written}, timeout_s, session)
-    try:
-        arguments = json.loads(written or "{}")
-    except (ValueError, RecursionError) as error:
-        return ToolResult(f"The arguments are not JSON: {error}", error=True)
-    if not isinstance(arguments, dict):
-        return ToolResult("The arguments must be a JSON object.", error=True)
-    return await server.call(name, arguments, timeout_s, session)

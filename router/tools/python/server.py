@@ -1,23 +1,18 @@
-"""The `python` tool as an MCP server, beside the gateway (stdio) or on a host of its own (streamable HTTP). Knows no model.
+"""The `python` tool as an MCP server, whatever carries its messages. Knows no model.
 
 The tool has the name and the argument that OpenAI's own server for gpt-oss gives it:
 https://github.com/openai/gpt-oss/tree/main/gpt-oss-mcp-server
 """
 
-import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import mcp_types as mcp
-import uvicorn
 from mcp.server import Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS
-from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ossia.common.errors import UserError
 from router.tools.python.lockdown import Limits
@@ -54,7 +49,7 @@ class PythonTool:
         """Ends what runs at the end. Raises UserError where this host cannot lock a process."""
         tried = await self._sessions.run("", "", self._config.timeout_s)
         if tried.error:
-            raise UserError(tried.text)
+            raise UserError(tried.text.splitlines()[0])
         try:
             yield
         finally:
@@ -79,28 +74,3 @@ async def serve_stdio(config: PythonConfig) -> None:
     tool = PythonTool(config)
     async with tool.running(), stdio_server() as (read, write):
         await tool.server.run(read, write, tool.server.create_initialization_options())
-
-
-async def serve_http(config: PythonConfig, host: str, port: int, token: str | None) -> None:
-    """At http://HOST:PORT/mcp until SIGTERM or SIGINT; demands the token, if any, as a bearer. Raises UserError."""
-    tool = PythonTool(config)
-    app: ASGIApp = tool.server.streamable_http_app(stateless_http=True, host=host)
-    if token is not None:
-        app = _Guarded(app, token)
-    async with tool.running():
-        await uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning", ws="none")).serve()
-
-
-class _Guarded:
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._expected = f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self._may(Headers(scope=scope)):
-            await PlainTextResponse("a bearer token is needed", 401)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-    def _may(self, headers: Headers) -> bool:
-        return hmac.compare_digest(headers.get("authorization", "").encode(), self._expected)
