@@ -24,7 +24,15 @@ class Dense:
     bias: Tensor | None  # [experts, out]
 
 
-L = TypeVar("L", Packed, Dense)
+@dataclass(frozen=True)
+class Laid:
+    """A linear layer an expert, in bfloat16, in the form that oneDNN made for itself."""
+
+    weights: tuple[Tensor, ...]  # one an expert, opaque
+    bias: Tensor | None  # [experts, out]
+
+
+L = TypeVar("L", Packed, Dense, Laid)
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,9 @@ class Experts(Generic[L]):
 
 
 class ExpertKernel(Protocol):
+    def hold(self, experts: Experts[Any]) -> Experts[Any]:
+        """The form in which this kernel takes a layer's weights, made once, at load; what is handed in is given up."""
+
     def __call__(self, x: Tensor, ids: Tensor, weights: Tensor, experts: Experts[Any]) -> Tensor:
         """For each row of x [tokens, hidden], the sum of its local experts' outputs; ids and weights are [tokens, k]."""
 

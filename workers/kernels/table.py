@@ -1,12 +1,13 @@
 """How kernels are chosen: once, at boot, from tables whose rows say what each kernel needs. A new kernel is a new row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
 
 from ossia.common.errors import UserError
+from workers.kernels import onednn
 from workers.kernels.attention import MakeAttention
 from workers.kernels.experts import MakeExperts
 from workers.kernels.linear import MakeLinear, TorchLinear, TorchLinearTiles
@@ -28,14 +29,17 @@ class Row(Generic[M]):
     layout: str  # of its operands in memory
     make: M
     deterministic: bool = False  # a token's result has the same bits in any batch
+    supported: Callable[[], bool] = lambda: True  # by this host
 
     def fits(self, device: torch.device, dtype: torch.dtype, layout: str, deterministic: bool) -> bool:
         operands = device.type in self.devices and dtype in self.dtypes and layout == self.layout
-        return operands and (self.deterministic or not deterministic)
+        return operands and (self.deterministic or not deterministic) and self.supported()
 
 
 ANY_DEVICE = frozenset({"cpu", "cuda"})
+CPU = frozenset({"cpu"})
 FLOATS = frozenset({torch.float32, torch.bfloat16})
+BFLOAT16 = frozenset({torch.bfloat16})
 
 ATTENTION: tuple[Row[MakeAttention], ...] = (
     Row("torch-paged", ANY_DEVICE, FLOATS, "paged", TorchPaged),
@@ -44,12 +48,14 @@ ATTENTION: tuple[Row[MakeAttention], ...] = (
 
 EXPERTS: tuple[Row[MakeExperts], ...] = (
     Row("torch-mxfp4", ANY_DEVICE, FLOATS, "packed", TorchMxfp4),
+    Row("onednn-dense", CPU, BFLOAT16, "dense", onednn.OnednnDense, supported=lambda: onednn.supported()),
     Row("torch-dense", ANY_DEVICE, FLOATS, "dense", TorchDense),
     Row("torch-mxfp4-tiles", ANY_DEVICE, FLOATS, "packed", TorchMxfp4Tiles, deterministic=True),
     Row("torch-dense-tiles", ANY_DEVICE, FLOATS, "dense", TorchDenseTiles, deterministic=True),
 )
 
 LINEAR: tuple[Row[MakeLinear], ...] = (
+    Row("onednn-linear", CPU, BFLOAT16, "dense", onednn.OnednnLinear, supported=lambda: onednn.supported()),
     Row("torch-linear", ANY_DEVICE, FLOATS, "dense", TorchLinear),
     Row("torch-linear-tiles", ANY_DEVICE, FLOATS, "dense", TorchLinearTiles, deterministic=True),
 )

@@ -3,25 +3,18 @@
 import torch
 from torch import Tensor
 
-from workers.kernels.experts import Dense, Experts
+from workers.kernels.experts import Dense
 from workers.kernels.linear import Multiply, multiply_in_tiles
-from workers.kernels.routing import route, swiglu
+from workers.kernels.routing import ByExpert
 
 
-class TorchDense:
+class TorchDense(ByExpert):
     multiply: Multiply = staticmethod(torch.matmul)
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         """Needs no scratch memory."""
 
-    def __call__(self, x: Tensor, ids: Tensor, weights: Tensor, experts: Experts[Dense]) -> Tensor:
-        def forward(index: int, rows: Tensor) -> Tensor:
-            gate_up = self._linear(rows, experts.gate_up, index)
-            return self._linear(swiglu(gate_up, experts.limit), experts.down, index)
-
-        return route(x, ids, weights, experts.local, forward)
-
-    def _linear(self, x: Tensor, layer: Dense, index: int) -> Tensor:
+    def linear(self, x: Tensor, layer: Dense, index: int) -> Tensor:
         out = self.multiply(x, layer.weight[index].to(x.dtype))
         return out if layer.bias is None else out.add_(layer.bias[index])
 

@@ -3,28 +3,21 @@
 import torch
 from torch import Tensor
 
-from workers.kernels.experts import Experts, Packed
+from workers.kernels.experts import Packed
 from workers.kernels.linear import Multiply, multiply_in_tiles
 from workers.kernels.mxfp4 import BLOCK_BYTES, Unpacker
-from workers.kernels.routing import route, swiglu
+from workers.kernels.routing import ByExpert
 
 SCRATCH = 1 << 19  # values unpacked at a time: 2 MiB in float32, so that they are still in cache when they are multiplied
 
 
-class TorchMxfp4:
+class TorchMxfp4(ByExpert):
     multiply: Multiply = staticmethod(torch.matmul)
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.unpack = Unpacker(SCRATCH, dtype, device)
 
-    def __call__(self, x: Tensor, ids: Tensor, weights: Tensor, experts: Experts[Packed]) -> Tensor:
-        def forward(index: int, rows: Tensor) -> Tensor:
-            gate_up = self._linear(rows, experts.gate_up, index)
-            return self._linear(swiglu(gate_up, experts.limit), experts.down, index)
-
-        return route(x, ids, weights, experts.local, forward)
-
-    def _linear(self, x: Tensor, layer: Packed, index: int) -> Tensor:
+    def linear(self, x: Tensor, layer: Packed, index: int) -> Tensor:
         blocks, scales = layer.blocks[index], layer.scales[index]
         rows, groups = scales.shape
         step = SCRATCH // (groups * 2 * BLOCK_BYTES)

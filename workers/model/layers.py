@@ -103,7 +103,7 @@ class Mixture:
         name = f"model.layers.{layer}.mlp"
         self.router = Linear(source, f"{name}.router")
         self.top = source.shard.config.num_experts_per_tok
-        self.experts = load_experts(source, f"{name}.experts", unpack=unpack)
+        self.experts = kernel.hold(load_experts(source, f"{name}.experts", unpack=unpack))
         self.kernel = kernel
 
     def __call__(self, x: Tensor) -> Tensor:

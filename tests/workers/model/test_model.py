@@ -167,10 +167,11 @@ def test_drafts_are_computed_in_one_step(tiny: tuple[Path, Any]) -> None:
     close(ours.every([request], [57])[0], logits(theirs, tokens)[143:])
 
 
-def test_bfloat16_stays_near(tiny: tuple[Path, Any]) -> None:
+@pytest.mark.parametrize("unpack", [False, True])
+def test_bfloat16_stays_near(unpack: bool, tiny: tuple[Path, Any]) -> None:
     """No worse than transformers' own bfloat16, whose error the tolerance was taken from: logits have a deviation of 4."""
     path, theirs = tiny
-    ours, request = Alone(path, torch.bfloat16), Request(prompt(200))
+    ours, request = Alone(path, torch.bfloat16, unpack=unpack), Request(prompt(200))
     allocate([request], 1, BLOCK, 512)
     expected = logits(theirs, prompt(200))[-1]
     assert float((ours.run([request], [200])[0] - expected).abs().mean()) < 0.2
