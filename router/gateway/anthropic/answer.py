@@ -173,5 +173,4 @@ def _usage(usage: Usage) -> Json:
         "cache_read_input_tokens": cached,
         "output_tokens": usage.output,
         "output_tokens_details": {"thinking_tokens": usage.reasoning},
-        "service_tier": "standard",
     }
