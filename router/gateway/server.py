@@ -6,6 +6,7 @@ import errno
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from router.gateway.processes import Processes
 from router.gateway.seat import Alone, Seat
 from router.gateway.settings import Settings
 from router.gateway.targets import targets
+from router.gateway.tls import Tls
 from router.harmony.types import Effort
 from router.router import Router
 
@@ -48,11 +50,18 @@ class GatewayConfig:
     log_folder: Path | None = None
     grace_s: float = 30.0
     processes: int = 1  # that share the port
+    tls: Tls | None = None  # None: plain HTTP
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.tls else "http"
 
 
 def run(config: GatewayConfig) -> None:
     """Serves until SIGTERM or SIGINT, then refuses new requests and lets the others end within `grace_s`. Raises UserError."""
     parse_source(config.fleet, config.token)  # a mistake in it is told before anything starts
+    if config.tls:
+        config.tls.context()
     if config.processes == 1:
         _serve(config, listen(config.host, config.port), Alone())
         return
@@ -60,7 +69,7 @@ def run(config: GatewayConfig) -> None:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # not before: another's port is not ours to share
         logs.configure("gateway", config.log_folder)
         work = partial(_share, replace(config, port=reserved.getsockname()[1]))
-        asyncio.run(Processes(work, config.processes, config.grace_s).run(f"http://{_address(reserved)}"))
+        asyncio.run(Processes(work, config.processes, config.grace_s).run(f"{config.scheme}://{_address(reserved)}"))
 
 
 def _share(config: GatewayConfig, seat: Seat) -> None:
@@ -105,7 +114,9 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, bound: socket.socket) -> AsyncIterator["asyncio.Task[None]"]:
+async def serving(
+    app: ASGIApp, bound: socket.socket, tls: ssl.SSLContext | None = None
+) -> AsyncIterator["asyncio.Task[None]"]:
     """Serves the application on a listening socket; yields the server's task, which ends early only by failing."""
     config = uvicorn.Config(
         app,
@@ -117,6 +128,7 @@ async def serving(app: ASGIApp, bound: socket.socket) -> AsyncIterator["asyncio.
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=CUT_S,
+        ssl_context_factory=(lambda *_: tls) if tls else None,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[bound]))
@@ -150,8 +162,8 @@ async def _run(config: GatewayConfig, bound: socket.socket, router: Router, seat
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await router.start()
     try:
-        async with serving(app, bound) as task:
-            await seat.serving(f"http://{own}")
+        async with serving(app, bound, config.tls and config.tls.context()) as task:
+            await seat.serving(f"{config.scheme}://{own}")
             logger.info("serving on %s", own)
             await _until_any(stop.wait(), seat.left(), task)
             await _drain(app.state.admission, config.grace_s)
