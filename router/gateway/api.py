@@ -1,7 +1,7 @@
 """Chat completions, completions and models: read, check, render, and hand the request to the engine."""
 
+import functools
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -10,16 +10,14 @@ from starlette.routing import Route
 from ossia.common.vocabulary import encode
 from router.gateway.chat import ChatAnswer
 from router.gateway.completions import CompletionAnswer
-from router.gateway.errors import Json, invalid
+from router.gateway.conversation import prompt
+from router.gateway.errors import Json
 from router.gateway.intake import Intake
 from router.gateway.models import Model, ModelList
 from router.gateway.openapi import Operation
 from router.gateway.schema_chat import ChatBody
 from router.gateway.schema_completions import CompletionBody, Prompt
-from router.gateway.schema_messages import Assistant, MessageBody, ToolResult, text
 from router.gateway.sse import EventStream, Whole
-from router.harmony.render import render
-from router.harmony.types import Effort, HarmonyError, Message, ToolCall
 
 
 class Api:
@@ -45,9 +43,10 @@ class Api:
         body.check()
         card = await intake.models.resolve(body.model, request.state.principal)
         body.check_vocabulary(card)
-        prompt = await intake.prepare(len(raw), lambda: rendered(body, intake.settings.default_effort))
-        submits = intake.submits(body, [prompt], card)
-        return self._answer(request, ChatAnswer(intake.source(request), body, submits, card), body.stream)
+        tenant = request.state.principal.tenant
+        submits = intake.submits(body, [await prompt(intake, body, len(raw), tenant)], card)
+        keep = functools.partial(intake.thoughts.keep, tenant, stored=body.store is not False)
+        return self._answer(request, ChatAnswer(intake.source(request), body, submits, card, keep), body.stream)
 
     @Operation("Completions", body=CompletionBody, events=Json)
     async def completions(self, request: Request) -> Response:
@@ -58,7 +57,7 @@ class Api:
         body.check()
         card = await intake.models.resolve(body.model, request.state.principal)
         body.check_vocabulary(card)
-        prompts = await intake.prepare(len(raw), lambda: [_tokens(prompt) for prompt in body.prompts])
+        prompts = await intake.prepare(len(raw), lambda: [_tokens(given) for given in body.prompts])
         submits = intake.submits(body, prompts, card)
         return self._answer(request, CompletionAnswer(intake.source(request), body, submits, card), body.stream)
 
@@ -82,25 +81,5 @@ class Api:
         return Whole(answer.whole())
 
 
-def rendered(body: ChatBody, default_effort: Effort) -> list[int]:
-    """The prompt of a chat. Raises ApiError."""
-    messages = [_message(message) for message in body.messages]
-    today = datetime.now(UTC).date()
-    try:
-        return render(messages, body.described, body.effort(default_effort), today, body.formats)
-    except HarmonyError as error:
-        raise invalid(str(error), error.field) from None
-
-
-def _message(message: MessageBody) -> Message:
-    content = text(message.content)
-    if isinstance(message, Assistant):
-        calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ())
-        return Message("assistant", content, tool_calls=calls, reasoning=message.reasoning or message.reasoning_content)
-    if isinstance(message, ToolResult):
-        return Message("tool", content, tool_call_id=message.tool_call_id)
-    return Message(message.role, content)
-
-
-def _tokens(prompt: Prompt) -> list[int]:
-    return encode(prompt) if isinstance(prompt, str) else prompt
+def _tokens(given: Prompt) -> list[int]:
+    return encode(given) if isinstance(given, str) else given

@@ -28,6 +28,7 @@ from router.gateway.models import Models
 from router.gateway.page import Page
 from router.gateway.reference import Reference
 from router.gateway.settings import Settings
+from router.gateway.thoughts import Thoughts
 from router.store.store import Store
 
 
@@ -54,7 +55,8 @@ def create_app(
     admission = Admission(metrics)
     settings = settings or Settings()
     kept = store or Store("sqlite://")
-    intake = Intake(engine, settings, metrics, Models(engine, settings.served_model_names))
+    models = Models(engine, settings.served_model_names)
+    intake = Intake(engine, settings, metrics, models, Thoughts(store=store and store.reasoning))
     health = Health(exposition or own(metrics.registry), admission, unready or engine_readiness(engine), targets)
     routes = [
         *Page().routes(),

@@ -1,8 +1,9 @@
 """The answer of POST /v1/chat/completions: choices of messages, each a harmony turn."""
 
 from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import ClassVar, Protocol, Self
 
 from ossia.common.vocabulary import CALL, FIRST_SPECIAL
 from ossia.v1 import engine_pb2
@@ -30,15 +31,48 @@ class ChatPiece:
         self.finish = later.finish
 
 
+class Asked(Protocol):
+    """What a turn depends on, of the request that it answers."""
+
+    @property
+    def names(self) -> Mapping[str, str]: ...
+
+    @property
+    def stop(self) -> Sequence[str] | None: ...
+
+    @property
+    def stop_token_ids(self) -> Sequence[int] | None: ...
+
+    @property
+    def offered(self) -> Sequence[object]: ...
+
+    @property
+    def parallel_tool_calls(self) -> bool | None: ...
+
+
+Keep = Callable[[Sequence[str], str], Awaitable[None]]
+"""Keeps what was thought before these calls, by their ids."""
+
+
 class ChatChoice(Choice[ChatPiece]):
     """One turn of the assistant."""
 
-    def __init__(self, source: Source, body: ChatBody, submit: engine_pb2.Submit, card: engine_pb2.DescribeResponse) -> None:
+    def __init__(
+        self,
+        source: Source,
+        body: Asked,
+        submit: engine_pb2.Submit,
+        card: engine_pb2.DescribeResponse,
+        keep: Keep | None = None,
+    ) -> None:
         super().__init__(source, submit, body.names)
         self._silent = frozenset(token for token in body.stop_token_ids or () if token < FIRST_SPECIAL)
-        self._turn = Turn(body.stop or (), tools=bool(body.offered), silent=self._silent)
+        self._turn = Turn(body.stop or (), bool(body.offered), self._silent, parallel=body.parallel_tool_calls is not False)
         self._ends = frozenset({CALL, *card.stop_token_ids})
         self._ended = False  # by the model
+        self._keep = keep
+        self._thought: list[str] = []
+        self._call_ids: list[str] = []
 
     @property
     def stop_string(self) -> str | None:
@@ -56,7 +90,14 @@ class ChatChoice(Choice[ChatPiece]):
             piece.finish = self._finish(delta)
         self._source.metrics.repairs.inc(self._turn.repairs - repairs)
         self.usage.output, self.usage.reasoning = self._turn.tokens, self._turn.reasoning_tokens
+        if self._keep:
+            self._thought += [item.text for item in piece.seen if isinstance(item, ReasoningDelta)]
+            self._call_ids += [item.id for item in piece.seen if isinstance(item, Call)]
         return piece
+
+    async def _end(self) -> None:
+        if self._keep and self._thought and self._call_ids:
+            await self._keep(self._call_ids, "".join(self._thought))
 
     def _feed(self, delta: engine_pb2.Delta) -> ChatPiece:
         if not delta.logprobs:
@@ -86,9 +127,16 @@ class ChatAnswer(Answer[ChatPiece]):
     objects: ClassVar[tuple[str, str]] = ("chat.completion", "chat.completion.chunk")
 
     def __init__(
-        self, source: Source, body: ChatBody, submits: list[engine_pb2.Submit], card: engine_pb2.DescribeResponse
+        self,
+        source: Source,
+        body: ChatBody,
+        submits: list[engine_pb2.Submit],
+        card: engine_pb2.DescribeResponse,
+        keep: Keep | None = None,
     ) -> None:
-        super().__init__(body, [ChatChoice(source, body, submit, card) for submit in submits], card)
+        super().__init__(body, [ChatChoice(source, body, submit, card, keep) for submit in submits], card)
+        if body.tier:
+            self._head["service_tier"] = body.tier
         self._with_logprobs = bool(body.logprobs)
 
     def _opening(self) -> list[Json]:

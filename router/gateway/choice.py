@@ -53,7 +53,11 @@ class Choice(ABC, Generic[P]):
                 yield piece
             else:
                 raise internal()  # the engine ended without saying how
+        await self._end()
         yield piece
+
+    async def _end(self) -> None:
+        """What is to be done before the client knows the end."""
 
     @abstractmethod
     def _read(self, delta: engine_pb2.Delta) -> P:

@@ -1,10 +1,10 @@
 """From an HTTP request to what the engine is asked: shared by every endpoint that generates. Knows none of them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from typing import TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from starlette.requests import Request
 
@@ -15,23 +15,44 @@ from router.gateway.errors import ApiError, context_length_exceeded, invalid
 from router.gateway.generation import Source
 from router.gateway.metrics import Metrics
 from router.gateway.models import Models
-from router.gateway.schema import GenerationBody, check_ids
+from router.gateway.schema import check_ids
 from router.gateway.settings import Settings
+from router.gateway.thoughts import Thoughts
 
 T = TypeVar("T")
 _LONG = 1 << 16  # bytes of a body: some 20 ms of work
 _MAX_GRAMMAR = 1 << 20  # bytes, of which every choice has a copy: four of the largest contents that engines take
 
 
+class Asked(Protocol):
+    """What of a request is asked of the engine, each member as GenerationBody has it."""
+
+    prompt_param: ClassVar[str]
+
+    @property
+    def choices(self) -> int: ...
+
+    @property
+    def names(self) -> Mapping[str, str]: ...
+
+    @property
+    def needs_grammar(self) -> str | None: ...
+
+    def submit(self, prompt: Sequence[int], card: engine_pb2.DescribeResponse) -> engine_pb2.Submit: ...
+
+
 class Intake:
     """Reads, checks and bounds requests; every method raises ApiError for what must not be served."""
 
-    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics, models: Models) -> None:
+    def __init__(
+        self, engine: Engine, settings: Settings, metrics: Metrics, models: Models, thoughts: Thoughts | None = None
+    ) -> None:
         self._engine = engine
         self._metrics = metrics
         self._aside = ThreadPoolExecutor(1, "long-prompts")
         self.settings = settings
         self.models = models
+        self.thoughts = thoughts or Thoughts()
 
     async def read(self, request: Request) -> bytes:
         """The whole body. Raises ApiError: 413."""
@@ -53,11 +74,9 @@ class Intake:
     def source(self, request: Request) -> Source:
         """Where the request's tokens come from."""
         state = request.state
-        return Source(self._engine, self._metrics, state.request_id, state.traceparent, state.principal.tenant)
+        return Source(self._engine, self._metrics, state.request_id, state.traceparent, state.principal.tenant, state.grant)
 
-    def submits(
-        self, body: GenerationBody, prompts: Sequence[list[int]], card: engine_pb2.DescribeResponse
-    ) -> list[engine_pb2.Submit]:
+    def submits(self, body: Asked, prompts: Sequence[list[int]], card: engine_pb2.DescribeResponse) -> list[engine_pb2.Submit]:
         """What the engine is asked: each prompt's choices, one prompt after the other."""
         most = self.settings.max_output_tokens // (len(prompts) * body.choices)
         submits: list[engine_pb2.Submit] = []

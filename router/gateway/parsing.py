@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, from_json
 
@@ -24,6 +24,23 @@ class Closed(Strict):
     """One whose every key means something: others are refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class Echoed(Closed):
+    """One of which clients send back what they were sent: keys that hold nothing are no mistake, nor are `harmless` ones."""
+
+    harmless: ClassVar[frozenset[str]] = frozenset()  # they change nothing about the prompt
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_harmless(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {key: held for key, held in value.items() if key in cls.model_fields or not cls._is_harmless(key, held)}
+
+    @classmethod
+    def _is_harmless(cls, key: str, held: object) -> bool:
+        return key in cls.harmless or held is None or held in ("", [], {})
 
 
 class Body(Strict):

@@ -1,8 +1,9 @@
 """The parameters that both endpoints of generation share, and how they become the protocol's Submit."""
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -16,6 +17,7 @@ MAX_STOP_STRINGS = 4
 MAX_STOP_TOKENS = 128
 MAX_BIASES = 1024
 MAX_CHOICES = 128
+MAX_PRIORITY = 1 << 30
 _UINT64 = (1 << 64) - 1
 _COPIED = (
     "temperature",
@@ -59,16 +61,15 @@ def _is_id(key: str) -> bool:
 
 
 class StreamOptions(Closed):
-    """Details of a stream; `include_obfuscation` is accepted and never needed."""
+    """Details of a stream; its chunks are not padded to hide their lengths."""
 
     include_usage: bool | None = None
-    include_obfuscation: bool | None = None
+    include_obfuscation: Literal[False] | None = None
 
 
 class GenerationBody(Body):
     """A request for tokens. None and absent mean the same everywhere."""
 
-    harmless: ClassVar[frozenset[str]] = frozenset({"user"})
     prompt_param: ClassVar[str] = "prompt"  # what the prompt is made of
 
     model: str
@@ -92,6 +93,9 @@ class GenerationBody(Body):
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     cache_salt: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    priority: Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] | None = None
+    timeout: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    user: str | None = None
 
     @property
     def choices(self) -> int:
@@ -150,8 +154,19 @@ class GenerationBody(Body):
 
     def submit(self, prompt: Sequence[int], card: engine_pb2.DescribeResponse) -> engine_pb2.Submit:
         """What the engine is asked for one answer to this prompt."""
-        salt = (self.cache_salt or "").encode()
-        return engine_pb2.Submit(prompt=prompt, sampling=self.sampling(), grammar=self.grammar(card), cache_salt=salt)
+        return engine_pb2.Submit(
+            prompt=prompt,
+            sampling=self.sampling(),
+            grammar=self.grammar(card),
+            cache_salt=(self.cache_salt or "").encode(),
+            priority=self.urgency,
+            deadline_unix_ms=None if self.timeout is None else int((time.time() + self.timeout) * 1000),
+        )
+
+    @property
+    def urgency(self) -> int:
+        """The protocol's priority: higher is earlier there, while vLLM's `priority` is a rank."""
+        return -(self.priority or 0)
 
     def sampling(self) -> engine_pb2.Sampling:
         """Absent scalars stay absent; a seed, signed in OpenAI's API, is taken by its two's complement."""

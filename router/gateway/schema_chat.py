@@ -9,13 +9,14 @@ from ossia.common.vocabulary import SIZE
 from ossia.v1 import engine_pb2
 from router.gateway.arguments import held
 from router.gateway.errors import dumps, invalid
-from router.gateway.parsing import Strict, wrong
+from router.gateway.parsing import Closed, wrong
 from router.gateway.schema import GenerationBody
-from router.gateway.schema_formats import JsonSchemaFormat, Name, Schema
-from router.gateway.schema_messages import MessageBody, only_functions
+from router.gateway.schema_formats import JsonSchemaFormat
+from router.gateway.schema_messages import MessageBody
+from router.gateway.schema_tools import MAX_TOOLS, AllowedChoice, ToolBody, ToolChoice, check_tools, must_call, named
 from router.harmony.types import Effort, Format, Tool
 
-MAX_TOOLS = 256
+Metadata = Annotated[dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)]
 EFFORTS: dict[str, Effort] = {"none": "low", "minimal": "low", "low": "low", "medium": "medium", "high": "high"}
 
 
@@ -28,35 +29,27 @@ def _known_effort(effort: str) -> str:
 AskedEffort = Annotated[str, AfterValidator(_known_effort)]
 
 
-def _known_choice(choice: str) -> str:
-    if choice not in ("none", "auto", "required"):
-        raise wrong("none, auto, required or a function is expected")
-    return choice
+_TIERS: dict[str, tuple[int, str]] = {
+    "auto": (0, "default"),
+    "default": (0, "default"),
+    "flex": (-100, "flex"),
+    "priority": (100, "priority"),
+    "fast": (100, "priority"),
+}
+"""What a service tier adds to the protocol's priority, and what the answer calls it."""
 
 
-class Function(Strict):
-    """A tool's declaration. Arguments of a strict one satisfy its parameters, those of another are an object of their names."""
-
-    name: Name
-    description: str | None = None
-    parameters: Schema | None = None
-    strict: bool | None = None
+def _known_tier(tier: str) -> str:
+    if tier not in _TIERS:
+        raise wrong(f"one of {', '.join(_TIERS)} is expected")
+    return tier
 
 
-class ToolBody(Strict):
-    type: Annotated[str, AfterValidator(only_functions)]
-    function: Function
+class TemplateKwargs(Closed):
+    """What vLLM's users say to gpt-oss's chat template."""
 
-
-class FunctionName(Strict):
-    name: str
-
-
-class NamedTool(Strict):
-    """The function to be called."""
-
-    type: Annotated[str, AfterValidator(only_functions)]
-    function: FunctionName
+    model_identity: Annotated[str, Field(max_length=4096)] | None = None
+    reasoning_effort: AskedEffort | None = None
 
 
 class ChatBody(GenerationBody):
@@ -65,20 +58,14 @@ class ChatBody(GenerationBody):
     only: ClassVar = {
         "modalities": (["text"],),
         "verbosity": ("medium",),
+        "prompt_cache_retention": ("in_memory", "in-memory", "24h"),
+        "prompt_cache_options": ({"mode": "implicit"},),
         "audio": (),
+        "moderation": (),
         "prediction": (),
         "web_search_options": (),
         "functions": ([],),
         "function_call": ("none",),
-    }
-    harmless: ClassVar[frozenset[str]] = GenerationBody.harmless | {
-        "metadata",
-        "parallel_tool_calls",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "safety_identifier",
-        "service_tier",
-        "store",
     }
     prompt_param: ClassVar[str] = "messages"
 
@@ -89,7 +76,14 @@ class ChatBody(GenerationBody):
     reasoning_effort: AskedEffort | None = None
     thinking_token_budget: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
     tools: Annotated[list[ToolBody], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Annotated[str, AfterValidator(_known_choice)] | NamedTool | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: TemplateKwargs | None = None
+    store: bool | None = None
+    metadata: Metadata | None = None
+    service_tier: Annotated[str, AfterValidator(_known_tier)] | None = None
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
 
     def _own_names(self) -> Mapping[str, str]:
         tokens = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
@@ -131,21 +125,36 @@ class ChatBody(GenerationBody):
 
     def effort(self, default: Effort) -> Effort:
         """The model knows three efforts; the API's two lesser ones become the least of them."""
-        return default if self.reasoning_effort is None else EFFORTS[self.reasoning_effort]
+        asked = self.reasoning_effort or self._template.reasoning_effort
+        return default if asked is None else EFFORTS[asked]
+
+    @property
+    def identity(self) -> str | None:
+        """Who the model is told that it is."""
+        return self._template.model_identity
+
+    @property
+    def urgency(self) -> int:
+        return super().urgency + _TIERS[self.service_tier or "auto"][0]
+
+    @property
+    def tier(self) -> str | None:
+        """The service tier as the answer has it, which is where the request has one."""
+        return self.service_tier and _TIERS[self.service_tier][1]
+
+    @property
+    def _template(self) -> TemplateKwargs:
+        return self.chat_template_kwargs or TemplateKwargs()
 
     def check(self) -> None:
         super().check()
         if self.top_logprobs is not None and not self.logprobs:
             raise invalid("'top_logprobs' is allowed only with 'logprobs': true", "top_logprobs")
-        names: set[str] = set()
-        for place, tool in enumerate(self.tools or ()):
-            if tool.function.name in names:
-                raise invalid(f"'{tool.function.name}' is declared for the second time", f"tools[{place}].function.name")
-            names.add(tool.function.name)
-        if self.tool_choice == "required" and not names:
-            raise invalid("'tool_choice' requires a call, and there are no 'tools'", "tool_choice")
-        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
-            raise invalid("'tool_choice' names none of the 'tools'", "tool_choice.function.name")
+        if self.priority is not None and _TIERS[self.service_tier or "auto"][0]:
+            raise invalid("'priority' and 'service_tier' cannot both say what comes first", "priority")
+        if self.reasoning_effort and self._template.reasoning_effort:
+            raise invalid("'reasoning_effort' is given twice", "chat_template_kwargs.reasoning_effort")
+        check_tools(self.tools or (), self.tool_choice)
 
     def sampling(self) -> engine_pb2.Sampling:
         sampling = super().sampling()
@@ -165,27 +174,23 @@ class ChatBody(GenerationBody):
             function = self.offered[place].function
             parameters = dumps(held(function.parameters, bool(function.strict)))
             grammar.functions.add(recipient=f"functions.{function.name}", parameters=parameters)
-        if self._must_call:
+        if must_call(self.tool_choice):
             grammar.tool_choice = engine_pb2.TOOL_CHOICE_REQUIRED
         if self.thinking_token_budget is not None:
             grammar.reasoning_tokens = self.thinking_token_budget
         return grammar
 
     @property
-    def _must_call(self) -> bool:
-        return self.tool_choice == "required" or isinstance(self.tool_choice, NamedTool)
-
-    @property
     def _callable(self) -> list[int]:
         """Places of the tools that may be called."""
-        named = self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else None
-        return [place for place, tool in enumerate(self.offered) if named in (None, tool.function.name)]
+        names = named(self.tool_choice)
+        return [place for place, tool in enumerate(self.offered) if names is None or tool.function.name in names]
 
     def _needing_grammar(self) -> Iterator[str]:
         if param := super().needs_grammar:
             yield param
         yield from (f"tools[{place}].function.strict" for place in self._callable if self.offered[place].function.strict)
-        if self._must_call:
+        if must_call(self.tool_choice) or isinstance(self.tool_choice, AllowedChoice):
             yield "tool_choice"
         if self.thinking_token_budget is not None:
             yield "thinking_token_budget"

@@ -1,10 +1,12 @@
 """The messages of a chat, as clients send them."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, model_validator
 
-from router.gateway.parsing import Strict, unsupported, wrong
+from router.gateway.parsing import Echoed, unsupported, wrong
+
+Person = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
 def _only_text(kind: str) -> str:
@@ -20,8 +22,10 @@ def only_functions(kind: str) -> str:
     return kind
 
 
-class Part(Strict):
-    """A piece of a message's text."""
+class Part(Echoed):
+    """A piece of a message's text. Marks of what to cache are harmless: every prefix is cached."""
+
+    harmless: ClassVar[frozenset[str]] = frozenset(("annotations", "cache_control", "prompt_cache_breakpoint"))
 
     type: Annotated[str, AfterValidator(_only_text)]
     text: str | None = None
@@ -44,43 +48,54 @@ def text(content: Content | None) -> str:
     return content or ""
 
 
-class FunctionCall(Strict):
+class FunctionCall(Echoed):
+    harmless: ClassVar[frozenset[str]] = frozenset(("parsed_arguments",))
+
     name: str
     arguments: str
 
 
-class ToolCallBody(Strict):
+class ToolCallBody(Echoed):
     """A call that the model made earlier."""
+
+    harmless: ClassVar[frozenset[str]] = frozenset(("index",))
 
     id: str
     type: Annotated[str, AfterValidator(only_functions)] = "function"
     function: FunctionCall
 
 
-class Instructions(Strict):
+class Instructions(Echoed):
     """A system or developer message."""
 
     role: Literal["system", "developer"]
     content: Content
 
 
-class User(Strict):
+class User(Echoed):
     role: Literal["user"]
     content: Content
+    name: Person | None = None
 
 
-class Assistant(Strict):
+class Assistant(Echoed):
     """An answer, as this gateway or another server gave it; of two spellings of the reasoning either is read."""
+
+    harmless: ClassVar[frozenset[str]] = frozenset(("annotations", "id", "parsed"))
 
     role: Literal["assistant"]
     content: Content | None = None
+    refusal: str | None = None
+    name: Person | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
     tool_calls: list[ToolCallBody] | None = None
 
 
-class ToolResult(Strict):
-    """What a tool answered to the call of that id."""
+class ToolResult(Echoed):
+    """What a tool answered to the call of that id, which says its name."""
+
+    harmless: ClassVar[frozenset[str]] = frozenset(("name",))
 
     role: Literal["tool"]
     content: Content

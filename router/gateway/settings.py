@@ -1,6 +1,8 @@
 """What an operator may choose about the API."""
 
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Literal
 
 from router.harmony.types import Effort
 
@@ -11,7 +13,16 @@ class Settings:
 
     served_model_names: tuple[str, ...] = ()  # empty: the names that the engine says
     default_effort: Effort = "medium"
+    prompt_date: date | Literal["today", "none"] = "today"  # that prompts state; one that changes is a prefix that no cache has
     max_body_bytes: int = 32 << 20
     max_output_tokens: int = 1 << 20  # of all choices of a request together
     admission_s: float = 10.0
     ping_s: float = 10.0
+    retention_s: float = 30 * 86_400.0  # of what is stored
+
+    @property
+    def today(self) -> date | None:
+        """The date that a prompt states."""
+        if self.prompt_date == "today":
+            return datetime.now(UTC).date()
+        return None if self.prompt_date == "none" else self.prompt_date

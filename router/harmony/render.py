@@ -107,17 +107,22 @@ def _formats(formats: Sequence[Format]) -> Iterator[str]:
 
 
 def _turns(messages: Sequence[Message]) -> Iterator[list[int]]:
-    last_answer = max((index for index, message in enumerate(messages) if _is_answer(message)), default=-1)
+    begin = open_from(messages)
     calls: dict[str, ToolCall] = {}
     for index, message in enumerate(messages):
         match message.role:
             case "user":
                 yield _message(Role.USER, message.content, author=_author(index, message))
             case "assistant":
-                yield from _assistant(index, message, open_=index > last_answer)
+                yield from _assistant(index, message, open_=index >= begin)
                 calls.update((call.id, call) for call in message.tool_calls)
             case "tool":
-                yield from _result(index, message, calls, open_=index > last_answer)
+                yield from _result(index, message, calls, open_=index >= begin)
+
+
+def open_from(messages: Sequence[Message]) -> int:
+    """The place behind the last answer: where the turn begins that is still open, whose reasoning the model sees."""
+    return max((index + 1 for index, message in enumerate(messages) if _is_answer(message)), default=0)
 
 
 def _is_answer(message: Message) -> bool:

@@ -1,5 +1,6 @@
 """POST /v1/messages and /v1/messages/count_tokens."""
 
+import functools
 from collections.abc import Sequence
 
 from starlette.requests import Request
@@ -10,8 +11,8 @@ from ossia.v1 import engine_pb2
 from router.gateway.anthropic.answer import MessagesAnswer, Shown
 from router.gateway.anthropic.errors import EVENTS, PATH, Error
 from router.gateway.anthropic.schema import CountBody, MessagesBody, Thinking, ThinkingDisabled
-from router.gateway.api import rendered
 from router.gateway.chat import ChatChoice
+from router.gateway.conversation import prompt
 from router.gateway.errors import Json
 from router.gateway.intake import Intake
 from router.gateway.openapi import Operation
@@ -40,10 +41,11 @@ class Messages:
         chat = body.chat()
         card = await intake.models.resolve(body.model, request.state.principal)
         chat.check_vocabulary(card)
-        prompt = await intake.prepare(len(raw), lambda: rendered(chat, intake.settings.default_effort))
-        (submit,) = intake.submits(chat, [prompt], card)
+        tenant = request.state.principal.tenant
+        (submit,) = intake.submits(chat, [await prompt(intake, chat, len(raw), tenant)], card)
         cut = _fit(submit, card)
-        choice = ChatChoice(intake.source(request), chat, submit, card)
+        keep = functools.partial(intake.thoughts.keep, tenant, stored=True)
+        choice = ChatChoice(intake.source(request), chat, submit, card, keep)
         answer = MessagesAnswer(body.model, choice, _shown(body.thinking), cut)
         request.state.answer = answer
         if body.stream:
@@ -59,8 +61,8 @@ class Messages:
         body = await intake.prepare(len(raw), lambda: CountBody.parse(raw))
         chat = body.chat()
         await intake.models.resolve(body.model, request.state.principal)
-        prompt = await intake.prepare(len(raw), lambda: rendered(chat, intake.settings.default_effort))
-        return JSONResponse({"input_tokens": len(prompt)})
+        tokens = await prompt(intake, chat, len(raw), request.state.principal.tenant)
+        return JSONResponse({"input_tokens": len(tokens)})
 
 
 def _name(request: Request) -> None:

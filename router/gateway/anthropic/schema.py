@@ -7,8 +7,9 @@ from pydantic import AfterValidator, Discriminator, Field
 from router.gateway.anthropic.blocks import AssistantMessage, Mark, Message, TextOnly, ToolResult, UserMessage, instructions
 from router.gateway.errors import Json, dumps, invalid
 from router.gateway.parsing import Body, Closed, unsupported
-from router.gateway.schema_chat import MAX_TOOLS, ChatBody, Function, FunctionName, NamedTool, ToolBody
+from router.gateway.schema_chat import ChatBody
 from router.gateway.schema_formats import JsonSchema, JsonSchemaFormat, Name, Schema
+from router.gateway.schema_tools import MAX_TOOLS, Function, FunctionName, NamedTool, ToolBody
 
 MAX_STOP_SEQUENCES = 64
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}

@@ -10,7 +10,7 @@ import pytest
 
 from ossia.v1 import engine_pb2
 from router.engine import EngineError
-from router.gateway import api
+from router.gateway import api, conversation
 from router.gateway.settings import Settings
 from tests.fakes.scripted import CONTEXT, MODEL, ScriptedEngine, answer
 from tests.router.gateway.conftest import eventually
@@ -297,18 +297,22 @@ async def test_no_engine_is_503_everywhere(start: Any) -> None:
     assert (await gateway.http.get("/health")).status_code == 200
 
 
-@pytest.mark.parametrize(("path", "work"), [("chat/completions", "_render"), ("completions", "_tokens")])
-async def test_a_long_prompt_holds_up_nobody_else(start: Any, monkeypatch: pytest.MonkeyPatch, path: str, work: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "module", "work"), [("chat/completions", conversation, "_rendered"), ("completions", api, "_tokens")]
+)
+async def test_a_long_prompt_holds_up_nobody_else(
+    start: Any, monkeypatch: pytest.MonkeyPatch, path: str, module: Any, work: str
+) -> None:
     gateway = await start(ScriptedEngine(answer("x")))
     begun, go = threading.Event(), threading.Event()
-    encode = getattr(api, work)
+    encode = getattr(module, work)
 
     def slow(*arguments: Any) -> Any:
         begun.set()
         assert go.wait(10)
         return encode(*arguments)
 
-    monkeypatch.setattr(api, work, slow)
+    monkeypatch.setattr(module, work, slow)
     text = "word " * (CONTEXT + 20_000)
     body = {"model": MODEL, **({"messages": [{**USER, "content": text}]} if "chat" in path else {"prompt": text})}
     asking = asyncio.create_task(gateway.http.post(f"/v1/{path}", json=body))

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossia.common import vocabulary
+from router.harmony.builtin import BROWSER, PYTHON
 from router.harmony.render import render
 from router.harmony.types import Format, HarmonyError, Message, Namespace, Tool, ToolCall
 from tests.router.harmony.conversations import CALL, CLOCK, CONVERSATIONS, GOLDEN, WEATHER
@@ -103,14 +104,6 @@ def test_equals_the_library_for_any_text(user: str, answer: str, instructions: s
     assert render(messages, [CLOCK], "medium", None) == whole(system(), developer(instructions, CLOCK), *turns)
 
 
-BROWSING = library.ToolNamespaceConfig.browser()
-BROWSER = Namespace(
-    "browser",
-    BROWSING.description,
-    tuple(Tool(tool.name, tool.description, tool.parameters) for tool in BROWSING.tools),
-    builtin=True,
-)
-PYTHON = Namespace("python", library.ToolNamespaceConfig.python().description, builtin=True)
 WIKI = Namespace("wiki", "An encyclopedia.", (Tool("read", "One page.", {"type": "object", "properties": {}}),))
 RUN = ToolCall("1", "python", "print(1)", builtin=True)
 FIND = ToolCall("2", "browser.search", '{"query": "x"}', builtin=True)
