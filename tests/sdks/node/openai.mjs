@@ -1,0 +1,75 @@
+// The official SDK: `node openai.mjs URL MODEL`. What is wrong is thrown.
+import assert from "node:assert/strict";
+import OpenAI from "openai";
+
+const [baseURL, model] = process.argv.slice(2);
+const client = new OpenAI({ baseURL, apiKey: "any", maxRetries: 0 });
+const parameters = {
+  type: "object",
+  properties: { city: { type: "string" } },
+  required: ["city"],
+  additionalProperties: false,
+};
+const question = { role: "user", content: "What is the weather in Paris?" };
+
+async function chat() {
+  const answer = await client.chat.completions.create({ model, messages: [{ role: "user", content: "Hello!" }] });
+  assert.equal(answer.choices[0].finish_reason, "stop");
+  assert.ok(answer.choices[0].message.content);
+  assert.ok(answer.usage.completion_tokens_details.reasoning_tokens > 0);
+}
+
+async function streaming() {
+  const stream = client.chat.completions.stream({ model, messages: [{ role: "user", content: "Hello!" }] });
+  let text = "";
+  for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? "";
+  assert.equal(await stream.finalContent(), text);
+  assert.ok(text);
+}
+
+async function tools() {
+  const declared = [{ type: "function", function: { name: "get_weather", parameters, strict: true } }];
+  const stream = client.chat.completions.stream({ model, messages: [question], tools: declared, tool_choice: "required" });
+  const message = await stream.finalMessage();
+  const [call] = message.tool_calls;
+  assert.equal(call.function.name, "get_weather");
+  assert.deepEqual(Object.keys(JSON.parse(call.function.arguments)), ["city"]);
+  const result = { role: "tool", tool_call_id: call.id, content: "sunny" };
+  const answer = await client.chat.completions.create({ model, messages: [question, message, result], tools: declared });
+  assert.ok(answer.choices[0].message.content);
+}
+
+async function structured() {
+  const held = { type: "json_schema", json_schema: { name: "place", strict: true, schema: parameters } };
+  const messages = [{ role: "user", content: "The city is Paris. Give me JSON." }];
+  const answer = await client.chat.completions.parse({ model, messages, response_format: held });
+  assert.deepEqual(Object.keys(JSON.parse(answer.choices[0].message.content)), ["city"]);
+}
+
+async function responses() {
+  const first = await client.responses.create({ model, input: "My name is Anna." });
+  assert.equal(first.status, "completed");
+  assert.ok(first.output_text);
+  const kinds = new Set();
+  let text = "";
+  for await (const event of await client.responses.create({
+    model, input: "What is my name?", previous_response_id: first.id, stream: true,
+  })) {
+    kinds.add(event.type);
+    if (event.type === "response.output_text.delta") text += event.delta;
+    if (event.type === "response.completed") assert.equal(event.response.previous_response_id, first.id);
+  }
+  for (const kind of ["response.created", "response.reasoning_text.delta", "response.output_text.delta", "response.completed"]) {
+    assert.ok(kinds.has(kind), `no ${kind}`);
+  }
+  assert.ok(text);
+  const kept = await client.responses.retrieve(first.id);
+  assert.equal(kept.output_text, first.output_text);
+  await client.responses.delete(first.id);
+  await assert.rejects(client.responses.retrieve(first.id), { status: 404 });
+}
+
+for (const part of [chat, streaming, tools, structured, responses]) {
+  await part();
+  console.log(part.name);
+}
