@@ -28,7 +28,7 @@ class Page:
 
     @cached_property
     def _headers(self) -> dict[str, str]:
-        hashes = {kind: _hash(text) for kind, text in _INLINE.findall(self._html)}
+        hashes = {kind: hashed(text) for kind, text in _INLINE.findall(self._html)}
         policy = (
             f"default-src 'none'; connect-src 'self'; img-src data:; script-src {hashes['script']}; style-src {hashes['style']}"
         )
@@ -45,6 +45,6 @@ class Page:
         return HTMLResponse(self._html, headers=self._headers)
 
 
-def _hash(text: str) -> str:
+def hashed(text: str) -> str:
     """As a content security policy names inline text (https://www.w3.org/TR/CSP3/#grammardef-hash-source)."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -4,27 +4,39 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from router.gateway.errors import Json, dumps
+from router.gateway.manual import STYLE, manual
 from router.gateway.openapi import JSON, Operation, document
+from router.gateway.page import hashed
 
 
 class Reference:
-    """Describes these routes and its own."""
+    """Describes these routes and its own, once somebody asks."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._others = routes
 
     def routes(self) -> Sequence[Route]:
-        return [Route("/openapi.json", self.machines)]
+        return [Route("/openapi.json", self.machines), Route("/docs", self.people)]
 
     @cached_property
     def _document(self) -> Json:
         return document([*self._others, *self.routes()])
 
+    @cached_property
+    def _page(self) -> str:
+        return manual(self._document)
+
     @Operation("Operation")
     async def machines(self, request: Request) -> Response:
         """This document."""
         return Response(dumps(self._document), media_type=JSON)
+
+    @Operation("Operation", answer=str, gives="text/html")
+    async def people(self, request: Request) -> Response:
+        """This document as a page."""
+        policy = f"default-src 'none'; style-src {hashed(STYLE)}; base-uri 'none'; frame-ancestors 'none'"
+        return HTMLResponse(self._page, headers={"content-security-policy": policy})

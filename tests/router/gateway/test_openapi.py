@@ -1,8 +1,11 @@
 """The OpenAPI document: every route is in it, every reference leads somewhere, bodies are told as they are read."""
 
+import base64
+import hashlib
 import inspect
 import re
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -91,3 +94,39 @@ def test_bodies_are_told_as_they_are_read(app: Starlette, document: dict[str, An
     assert Draft202012Validator(schema).is_valid({**CHAT, **more}) == valid
     response = TestClient(app).post("/v1/chat/completions", json={**CHAT, **more})
     assert response.status_code == (200 if valid else 400)
+
+
+def test_the_page_tells_the_whole_document_and_asks_nobody(app: Starlette, document: dict[str, Any]) -> None:
+    response = TestClient(app).get("/docs")
+    page = response.text
+    assert response.headers["content-type"].startswith("text/html")
+    reader = Links()
+    reader.feed(page)
+    for path, methods in document["paths"].items():
+        for method, told in methods.items():
+            assert f"<b>{method.upper()}</b> <code>{path}</code>" in page
+            assert told["operationId"] in reader.ids
+    assert set(document["components"]["schemas"]) <= reader.ids
+    assert {link for link in reader.links if not link.startswith("#")} == {"openapi.json"}
+    assert {link.removeprefix("#") for link in reader.links - {"openapi.json"}} <= reader.ids
+    assert not reader.foreign
+    style = page[page.index("<style>") + 7 : page.index("</style>")]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in response.headers["content-security-policy"]
+
+
+class Links(HTMLParser):
+    """What a page refers to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: set[str] = set()
+        self.foreign: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids.add(given.get("id") or "")
+        self.links.add(given.get("href") or "#")
+        if "src" in given or tag in ("script", "link", "img", "iframe"):
+            self.foreign.append(tag)
