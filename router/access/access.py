@@ -1,6 +1,8 @@
 """Who is let in and how much they may use: one object for the gateway. Knows neither paths nor bodies."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
@@ -71,6 +73,20 @@ class Access:
         """Also of a key that was revoked since: its background work goes on."""
         stored = await self._keys.get(principal.key) if principal.key else None
         return Limits(**stored.limits).over(self._config.limits) if stored else self._config.limits
+
+
+@asynccontextmanager
+async def admitting(config: AccessConfig | None, store: Store) -> AsyncIterator[Access | None]:
+    """The access that is configured, open until the end; None where everyone is let in. Raises UserError."""
+    if config is None:
+        yield None
+        return
+    access = Access(config, store)
+    try:
+        await access.open()
+        yield access
+    finally:
+        await access.close()
 
 
 def _secret(headers: Headers) -> str:

@@ -27,7 +27,8 @@ class Audit:
             raise UserError(f"{self._path}: cannot be written ({error.strerror}); mend audit.file of --access") from None
 
     def close(self) -> None:
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
 
     def write(self, entry: dict[str, object]) -> None:
         """A line with the time, now. Where the disk is full, the log of the gateway says so."""
