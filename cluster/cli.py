@@ -53,6 +53,21 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `serve` and `gateway` ask about what is kept; all None where not given."""
+    for option in (
+        click.option("--retention-days", type=float, help="How long stored things are kept.  [default: 30]"),
+        click.option("--encryption-key-file", type=FILE, help="File of keys that encrypt what is stored: base64, one a line."),
+        click.option(
+            "--database",
+            envvar="OSSIA_DATABASE",
+            help="sqlite:///FILE or postgresql://USER@HOST/NAME. Default: the variable OSSIA_DATABASE, or an own file.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group(invoke_without_command=True)
 @click.version_option(package_name="ossia", message="ossia %(version)s")
 @click.pass_context
@@ -87,6 +102,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--served-model-name", multiple=True, help="Name for clients; repeatable.  [default: the model's]")
 @model_options
 @engine_options
+@store_options
 @click.option("--grace", type=float, help=GRACE)
 @click.option("--ray-address", help="HOST:PORT of a running Ray.  [default: start one of its own]")
 def serve(file: Path | None, served_model_name: tuple[str, ...], **flags: object) -> int:
@@ -151,6 +167,7 @@ def chat(url: str | None, model: str | None, name: str) -> None:
 @click.option("--served-model-name", multiple=True, help="Name for clients; repeatable.  [default: the model's]")
 @token_option
 @log_option
+@store_options
 @grace_option
 def gateway(
     fleet: str,
@@ -160,14 +177,31 @@ def gateway(
     served_model_name: tuple[str, ...],
     token_file: Path | None,
     log_folder: Path | None,
+    database: str | None,
+    encryption_key_file: Path | None,
+    retention_days: float | None,
     grace: float,
 ) -> None:
     """The OpenAI API over HTTP, in front of the replicas or routers of a fleet."""
     from cluster import token
     from router.gateway.server import GatewayConfig, run
+    from router.store.config import RETENTION_DAYS, StoreConfig
 
     secret = token.read(token_file)
-    run(GatewayConfig(fleet, host, port, secret, served_model_name, log_folder=log_folder, grace_s=grace, processes=processes))
+    store = StoreConfig(database, encryption_key_file, RETENTION_DAYS if retention_days is None else retention_days)
+    run(
+        GatewayConfig(
+            fleet,
+            host,
+            port,
+            secret,
+            served_model_name,
+            log_folder=log_folder,
+            grace_s=grace,
+            processes=processes,
+            store=store,
+        )
+    )
 
 
 @cli.command()

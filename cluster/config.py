@@ -39,6 +39,9 @@ class ServeConfig:
     kv_memory: int | None = None  # bytes of KV cache a rank; None: a share of the free memory
     unpack_experts: bool = False
     deterministic: bool = False
+    database: str | None = None  # of the gateway; None: a file beside the instance's state
+    encryption_key_file: str | None = None
+    retention_days: float = 30.0  # of what is stored
     ray_address: str | None = None  # a running Ray; None: one that belongs to this instance
     grace: float = 30.0  # seconds
 
@@ -152,6 +155,16 @@ def _boolean(value: object) -> bool:
     return value
 
 
+def _path(value: object) -> str:
+    return _text(str(value) if isinstance(value, Path) else value)
+
+
+def _days(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ValueError("must be a number of days above 0")
+    return float(value)
+
+
 def _seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise ValueError("must be a number of seconds, 0 or more")
@@ -207,6 +220,9 @@ CHECKS: Mapping[str, Callable[[object], object]] = {
     "engine": _choice("torch", "simulated"),
     "device": _text,
     "costs": _costs,
+    "database": _text,
+    "encryption_key_file": _path,
+    "retention_days": _days,
     "ray_address": _address,
     "grace": _seconds,
 }

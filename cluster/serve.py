@@ -51,8 +51,11 @@ def run(config: ServeConfig, modules: Modules | None = None) -> int:
         with temporary() as scratch:
             instance = _instance(config, spec, model, port, scratch)
             gateway = _gateway(config, instance, port, folder.logs)
+            database = {"OSSIA_DATABASE": config.database or f"sqlite:///{folder.path}/gateway.db"}  # it may hold a password
             try:
-                supervisor = Supervisor(spec, gateway, Record(folder, instance), scratch, _restarts(), modules=modules)
+                supervisor = Supervisor(
+                    spec, gateway, Record(folder, instance), scratch, _restarts(), environment=database, modules=modules
+                )
                 return asyncio.run(supervisor.run())
             finally:
                 folder.remove()
@@ -161,11 +164,13 @@ def _instance(config: ServeConfig, spec: HeadSpec, model: ResolvedModel, port: i
 
 
 def _gateway(config: ServeConfig, instance: Instance, port: int, log_folder: Path) -> list[str]:
+    key_file = ("--encryption-key-file", config.encryption_key_file) if config.encryption_key_file else ()
     names = [argument for name in config.served_model_name for argument in ("--served-model-name", name)]
     return [
         *("--fleet", f"controller:{instance.controller}"),
         *("--host", config.host, "--port", str(port), "--processes", str(config.gateway_processes)),
         *("--grace", str(config.grace), "--log-folder", str(log_folder)),
+        *("--retention-days", str(config.retention_days), *key_file),
         *names,
     ]
 

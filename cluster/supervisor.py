@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +47,8 @@ class Modules:
 class Supervisor:
     """Runs one instance.
 
-    `gateway` are the gateway's arguments, `folder` holds temporary files and is removed at the end, `restarts` has one label,
-    the part that was started again.
+    `gateway` are the gateway's arguments, `environment` variables for it, `folder` holds temporary files and is removed at the
+    end, `restarts` has one label, the part that was started again.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Supervisor:
         folder: Path,
         restarts: Counter,
         *,
+        environment: Mapping[str, str] | None = None,
         modules: Modules | None = None,
         out: TextIO = sys.stdout,
         err: TextIO = sys.stderr,
@@ -71,6 +72,7 @@ class Supervisor:
         self._out = out
         self._progress = Progress(err)
         self._heads = Heads(spec, modules.head, folder, record, self._progress.say, restarts)
+        self._environment = {**(environment or {}), **({"OSSIA_TOKEN": spec.token} if spec.token else {})}
         self._gateway_module = (*modules.gateway, *gateway)
         self._gateway: Child | None = None
         self._ready = asyncio.Event()  # and announced
@@ -105,10 +107,9 @@ class Supervisor:
 
     async def _keep_gateway(self) -> None:
         backoff = Backoff()
-        environment = {"OSSIA_TOKEN": self._spec.token} if self._spec.token else {}
         while True:
             began = time.monotonic()
-            self._gateway = gateway = Child.start("gateway", self._gateway_module, environment)
+            self._gateway = gateway = Child.start("gateway", self._gateway_module, self._environment)
             self._record.track({"gateway": gateway.pid})
             async for line in gateway.lines():
                 logger.info("gateway: %s", line)

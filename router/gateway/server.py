@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from starlette.types import ASGIApp
 
 from ossia.common import logs, vocabulary
 from ossia.common.errors import UserError
+from router.access.access import Access, admitting
+from router.access.config import AccessConfig
 from router.fleet import parse_source
 from router.gateway.app import create_app
 from router.gateway.cluster import view
@@ -30,6 +32,8 @@ from router.gateway.targets import targets
 from router.gateway.tls import Tls
 from router.harmony.types import Effort
 from router.router import Router
+from router.store.config import StoreConfig, opened
+from router.store.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +55,8 @@ class GatewayConfig:
     grace_s: float = 30.0
     processes: int = 1  # that share the port
     tls: Tls | None = None  # None: plain HTTP
+    store: StoreConfig = field(default_factory=StoreConfig)
+    access: AccessConfig | None = None  # None: everyone is let in
 
     @property
     def scheme(self) -> str:
@@ -81,7 +87,7 @@ def _serve(config: GatewayConfig, bound: socket.socket, seat: Seat) -> None:
     logs.configure("gateway", config.log_folder)
     vocabulary.load()
     router = Router(parse_source(config.fleet, config.token), config.token, registry=REGISTRY)
-    asyncio.run(_run(config, bound, router, seat))
+    asyncio.run(_open(config, bound, router, seat))
 
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -114,9 +120,7 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 
 @asynccontextmanager
-async def serving(
-    app: ASGIApp, bound: socket.socket, tls: ssl.SSLContext | None = None
-) -> AsyncIterator["asyncio.Task[None]"]:
+async def serving(app: ASGIApp, bound: socket.socket, tls: ssl.SSLContext | None = None) -> AsyncIterator["asyncio.Task[None]"]:
     """Serves the application on a listening socket; yields the server's task, which ends early only by failing."""
     config = uvicorn.Config(
         app,
@@ -146,16 +150,25 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _run(config: GatewayConfig, bound: socket.socket, router: Router, seat: Seat) -> None:
+async def _open(config: GatewayConfig, bound: socket.socket, router: Router, seat: Seat) -> None:
+    async with opened(config.store, config.port) as store, admitting(config.access, store) as access:
+        await _run(config, bound, router, seat, store, access)
+
+
+async def _run(
+    config: GatewayConfig, bound: socket.socket, router: Router, seat: Seat, store: Store, access: Access | None
+) -> None:
     own = _address(bound)
     app = create_app(
         router,
-        Settings(config.served_model_names, config.default_effort),
+        Settings(config.served_model_names, config.default_effort, retention_s=config.store.retention_s),
         REGISTRY,
         unready=lambda: _unready(router),
         targets=lambda: targets(router, own, seat.pid),
         exposition=seat.metrics,
         cluster=lambda: view(router),
+        access=access,
+        store=store,
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -57,6 +57,11 @@ class Database:
                     raise UserError(f"the database {self._url!r} cannot be used: {_reason(error)}") from error
                 self._engine = engine
 
+    @property
+    def opened(self) -> bool:
+        """Whether it has been used, which one in memory need not be."""
+        return self._engine is not None
+
     async def close(self) -> None:
         """Lets the connections go; it may be opened again."""
         if self._engine is not None:

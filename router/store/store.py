@@ -16,6 +16,7 @@ from router.store.keys import Keys
 from router.store.reasoning import Reasoning
 from router.store.responses import Responses
 from router.store.seal import Seal
+from router.store.secrets import Secrets
 from router.store.work import WorkQueue
 
 
@@ -37,6 +38,7 @@ class Store:
         self.reasoning = Reasoning(self.database, seal)
         self.keys = Keys(self.database)
         self.counters = Counters(self.database)
+        self.secrets = Secrets(self.database, seal)
 
     async def open(self) -> None:
         """Connects and migrates; without it, the first use does. Raises UserError."""

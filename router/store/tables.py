@@ -194,3 +194,5 @@ accounts = Table(
     _time("changed", index=True),
     Column("tally", JSON, nullable=False),
 )
+
+secrets = Table("secrets", metadata, _name("name", primary_key=True), _content())

@@ -6,7 +6,7 @@ comes with an older one has lost the work.
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 
@@ -16,6 +16,8 @@ from router.store.database import Database
 from router.store.responses import Json
 from router.store.seal import Seal
 from router.store.tables import work
+
+POLL_S = 1.0  # between looks for what other processes have added
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,16 @@ class WorkQueue:
             return None
         payload = self._seal.load(row.content, "work", kind, row.tenant, row.id)
         return Work(kind, row.id, row.tenant, payload, owner, row.attempt)
+
+    async def next(self, kind: str, owner: str, lease_s: float) -> Work:
+        """Waits until there is work, and claims it."""
+        with self.listening(kind) as heard:
+            while True:
+                heard.clear()
+                if self._database.opened and (claimed := await self.claim(kind, owner, lease_s)):
+                    return claimed
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(heard.wait(), POLL_S)
 
     async def renew(self, held: Work, lease_s: float) -> Lease:
         """Holds it for so long from now on, also where the lease was over and nobody else has claimed it."""

@@ -105,6 +105,16 @@ async def test_whoever_waits_is_woken_by_what_is_committed(store: Store) -> None
     assert (await claim(store)).id == "2"
 
 
+async def test_work_is_waited_for(store: Store, url: str) -> None:
+    other = Store(url, [KEY])  # another process, which is not told
+    waiting = [asyncio.create_task(each.work.next("response", "any", LONG)) for each in (store, other)]
+    await other.open()
+    await asyncio.sleep(0)
+    await add(store, "1", "2")
+    assert sorted([work.id for work in await asyncio.gather(*waiting)]) == ["1", "2"]
+    await other.close()
+
+
 async def test_either_the_owner_or_the_canceller_has_the_last_word(store: Store) -> None:
     async def finish(work: Work) -> bool:
         async with store.transaction():
