@@ -31,6 +31,7 @@ class ServerConfig:
     timeout_s: float = 120.0  # of a call, waiting for its turn included
     max_output: int = 64 << 10
     max_concurrent: int = 16  # calls
+    relist_s: float = 60.0  # between looks at its list of tools, which tell a dead connection, too
 
 
 @dataclass(frozen=True)

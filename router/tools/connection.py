@@ -25,7 +25,6 @@ from router.tools.config import ServerConfig
 logger = logging.getLogger(__name__)
 
 CONNECT_S = 10.0
-_RELIST_S = 60.0  # between looks at the list of tools, which tell a dead connection, too
 _MOST_PAGES = 32
 _READ_S = 15.0  # beyond what a call may take
 
@@ -39,7 +38,7 @@ class Connection:
         self._client: Client | None = None
         self._up = asyncio.Event()
         self._tried = asyncio.Event()
-        self._look = asyncio.Event()  # at the list: it changed, or a call failed
+        self._look = asyncio.Event()  # at the list: it changed, or the connection may be dead
         self._keeper: asyncio.Task[None] | None = None
         self.tools: Sequence[mcp.Tool] = ()
         self.failure: str | None = "it was not reached yet"
@@ -61,23 +60,23 @@ class Connection:
             await self._up.wait()
         return self._client
 
-    def doubt(self, client: Client, lost: bool) -> None:
-        """A call failed: has a look whether the server is still there. `lost`: nobody shall use this client any more."""
-        self._look.set()
-        if lost and self._client is client:
+    def doubt(self, client: Client) -> None:
+        """A call found the connection dead: nobody uses this client until another look at the list has come back."""
+        if self._client is client:
             self._client = None
             self._up.clear()
+            self._look.set()
 
     async def _keep(self) -> None:
         while True:
             try:
                 await self._connected()
-                self._lost("the connection ended")
+                self._pause("the connection ended")
             except Exception as error:  # whatever a server or a process of somebody else's does
-                self._lost(_reason(error))
+                self._pause(_reason(error))
             await asyncio.sleep(self._backoff.next_s())
 
-    def _lost(self, reason: str) -> None:
+    def _pause(self, reason: str) -> None:
         self._client = None
         self._up.clear()
         self.failure = "it cannot be reached"
@@ -94,15 +93,18 @@ class Connection:
                 await stack.enter_async_context(client)
                 await self._list(client)
             self._backoff.reset()
-            self.failure = None
-            self._client = client
-            self._up.set()
-            self._tried.set()
             while not ended.is_set():
+                self._ready(client)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._look.wait(), _RELIST_S)
+                    await asyncio.wait_for(self._look.wait(), self._config.relist_s)
                 self._look.clear()
                 await self._list(client)
+
+    def _ready(self, client: Client) -> None:
+        self.failure = None
+        self._client = client
+        self._up.set()
+        self._tried.set()
 
     async def _list(self, client: Client) -> None:
         tools: list[mcp.Tool] = []

@@ -25,6 +25,8 @@ _MOST_TOOLS = 256
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _NEEDED: Mapping[str, frozenset[str]] = {"browser": frozenset({"search", "open", "find"}), "python": frozenset({"python"})}
 """What harmony's own declarations tell the model of."""
+_CLOSED = "Connection closed"
+"""How the `mcp` package tells that nobody answers any more; its code is that of others' errors, too."""
 _GRACE_S = 5.0
 """Beyond the time that `python` was given, so that what was printed until then arrives."""
 
@@ -97,16 +99,17 @@ class McpServer:
         try:
             return await self._ask_once(client, name, arguments, meta)
         except MCPError as error:
-            if error.message != "Session terminated":
+            if error.code != mcp.INVALID_REQUEST:
                 raise
-        return await self._ask_once(await self.connection.client(), name, arguments, meta)  # a server that was started again
+        # Nothing was called: that is how a server that was started again says that it does not know the session.
+        return await self._ask_once(await self.connection.client(), name, arguments, meta)
 
     async def _ask_once(self, client: Client, name: str, arguments: dict[str, Any], meta: Any) -> mcp.CallToolResult:
         try:
             return await client.call_tool(name, arguments, read_timeout_seconds=self._config.timeout_s + _GRACE_S, meta=meta)
-        except Exception as error:
-            lost = isinstance(error, MCPError) and error.code in (mcp.CONNECTION_CLOSED, mcp.INVALID_REQUEST)
-            self.connection.doubt(client, lost)
+        except MCPError as error:
+            if error.message == _CLOSED or error.code == mcp.INVALID_REQUEST:
+                self.connection.doubt(client)
             raise
 
     def _read_list(self) -> None:
@@ -146,7 +149,7 @@ def _unfit(spec: ToolSpec) -> str | None:
 
 def _told(error: Exception) -> str:
     if isinstance(error, MCPError):
-        if error.code == mcp.CONNECTION_CLOSED:
+        if error.message == _CLOSED:
             return "The connection to the tool was lost; whether the call took place is not known."
         return f"The call failed: {error.message[:500]}"
     return "The tool's answer could not be read."

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from prometheus_client import CollectorRegistry
-
 from router.tools.config import ToolsConfig
 from router.tools.metrics import ToolMetrics
 from router.tools.server import McpServer
@@ -13,9 +11,8 @@ from router.tools.tools import Tools
 
 
 @asynccontextmanager
-async def connected(config: ToolsConfig, registry: CollectorRegistry) -> AsyncIterator[Tools]:
+async def connected(config: ToolsConfig, metrics: ToolMetrics) -> AsyncIterator[Tools]:
     """Waits until each server was reached, or tried for ten seconds; attempts to reach the others go on."""
-    metrics = ToolMetrics(registry)
     servers = [McpServer(each, metrics) for each in config.servers]
     try:
         await asyncio.gather(*(server.connection.start() for server in servers))

@@ -12,7 +12,8 @@ from router.tools.python import syscalls
 def _lockable() -> bool:
     if sys.platform != "linux" or platform.machine() not in syscalls.ARCHITECTURES:
         return False
-    return ctypes.CDLL(None).syscall(444, None, 0, 1) > 0  # the version of Landlock
+    version: int = ctypes.CDLL(None).syscall(444, None, 0, 1)  # of Landlock
+    return version > 0
 
 
 needs_lock = pytest.mark.skipif(not _lockable(), reason="needs Landlock and seccomp")
