@@ -16,6 +16,7 @@ a:hover, a:focus { text-decoration: underline }
 h2 { border-bottom: 1px solid var(--line); margin-top: 2.5rem }
 h3 { margin: 1.5rem 0 0.25rem }
 p { margin: 0.25rem 0 }
+td:first-child { white-space: nowrap }
 nav ul { columns: 20rem; padding-left: 1.2rem }
 table { border-collapse: collapse; width: 100%; margin: 0.5rem 0 }
 th, td { text-align: left; vertical-align: top; padding: 0.2rem 1rem 0.2rem 0; border-bottom: 1px solid var(--line) }

@@ -86,9 +86,7 @@ def document(routes: Iterable[BaseRoute]) -> Json:
         for place, (_, found) in enumerate(operations)
         for name, mode, kind in found.types
     ]
-    schemas, shared = TypeAdapter.json_schemas(
-        adapters, ref_template="#/components/schemas/{model}", schema_generator=_Untitled
-    )
+    schemas, shared = TypeAdapter.json_schemas(adapters, ref_template="#/components/schemas/{model}", schema_generator=_Plain)
     paths: dict[str, Json] = {}
     for place, (route, found) in enumerate(operations):
         own: Json = {name: schemas[(place, name), mode] for name, mode, _ in found.types}
@@ -106,8 +104,11 @@ def document(routes: Iterable[BaseRoute]) -> Json:
     }
 
 
-class _Untitled(GenerateJsonSchema):
-    """pydantic would add the name of every field once more, as words."""
+class _Plain(GenerateJsonSchema):
+    """pydantic would add the name of every field once more, as words, and where in Python a type of an ambiguous name is."""
+
+    def normalize_name(self, name: str) -> str:
+        return super().normalize_name(name.removeprefix("router.gateway."))
 
     def field_title_should_be_set(self, schema: object) -> bool:
         return False

@@ -8,8 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field
 from router.gateway.errors import Json, dumps
 from router.gateway.parsing import Closed, unsupported
 from router.gateway.schema_formats import Schema
-from router.gateway.schema_messages import Assistant, FunctionCall, Instructions, MessageBody, ToolCallBody, User
-from router.gateway.schema_messages import ToolResult as Answered
+from router.gateway.schema_messages import Assistant, FunctionCall, Instructions, MessageBody, ToolCallBody, ToolResult, User
 
 BREAK = "\n\n"  # between blocks of text: each is a paragraph of its own
 T = TypeVar("T")
@@ -26,7 +25,7 @@ class Block(Closed):
     cache_control: Mark | None = None
 
 
-class Text(Block):
+class TextBlock(Block):
     """Citations are those of an earlier answer; the model is not shown them."""
 
     type: Literal["text"]
@@ -34,7 +33,7 @@ class Text(Block):
     citations: list[Json] | None = None
 
 
-class Thinking(Closed):
+class ThinkingBlock(Closed):
     """Reasoning of an earlier answer, by whomever it is signed."""
 
     type: Literal["thinking"]
@@ -42,7 +41,7 @@ class Thinking(Closed):
     signature: str | None = None
 
 
-class RedactedThinking(Closed):
+class RedactedThinkingBlock(Closed):
     """Reasoning that another server encrypted: nothing of it can be shown to the model."""
 
     type: Literal["redacted_thinking"]
@@ -53,7 +52,7 @@ class Direct(Closed):
     type: Literal["direct"]
 
 
-class ToolUse(Block):
+class ToolUseBlock(Block):
     """A call that the model made earlier."""
 
     type: Literal["tool_use"]
@@ -76,10 +75,10 @@ def _of_types(*kinds: str) -> Callable[[Any], Any]:
     return check
 
 
-TextOnly = Annotated[Text, BeforeValidator(_of_types("text"))]
+TextOnly = Annotated[TextBlock, BeforeValidator(_of_types("text"))]
 
 
-class ToolResult(Block):
+class ToolResultBlock(Block):
     """What a tool answered to the call of that id."""
 
     type: Literal["tool_result"]
@@ -95,9 +94,11 @@ class ToolResult(Block):
         return f"Error: {text}" if self.is_error else text
 
 
-UserBlock = Annotated[Annotated[Text | ToolResult, Discriminator("type")], BeforeValidator(_of_types("text", "tool_result"))]
+UserBlock = Annotated[
+    Annotated[TextBlock | ToolResultBlock, Discriminator("type")], BeforeValidator(_of_types("text", "tool_result"))
+]
 AssistantBlock = Annotated[
-    Annotated[Text | Thinking | RedactedThinking | ToolUse, Discriminator("type")],
+    Annotated[TextBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock, Discriminator("type")],
     BeforeValidator(_of_types("text", "thinking", "redacted_thinking", "tool_use")),
 ]
 
@@ -116,15 +117,15 @@ class UserMessage(Closed):
 
     def chat(self) -> Iterator[MessageBody]:
         """Texts in a row are one message."""
-        texts: list[Text] = []
+        texts: list[TextBlock] = []
         for block in [] if isinstance(self.content, str) else self.content:
-            if isinstance(block, Text):
+            if isinstance(block, TextBlock):
                 texts.append(block)
                 continue
             if texts:
                 yield User(role="user", content=joined(texts))
                 texts = []
-            yield Answered(role="tool", content=block.text, tool_call_id=block.tool_use_id)
+            yield ToolResult(role="tool", content=block.text, tool_call_id=block.tool_use_id)
         if isinstance(self.content, str) or texts:
             yield User(role="user", content=joined(self.content if isinstance(self.content, str) else texts))
 
@@ -134,27 +135,27 @@ class AssistantMessage(Closed):
     content: str | list[AssistantBlock]
 
     @property
-    def calls(self) -> list[ToolUse]:
-        return _of(ToolUse, self.content)
+    def calls(self) -> list[ToolUseBlock]:
+        return _of(ToolUseBlock, self.content)
 
     def chat(self) -> Iterator[MessageBody]:
         calls = [
             ToolCallBody(id=call.id, function=FunctionCall(name=call.name, arguments=dumps(call.input))) for call in self.calls
         ]
-        text = joined(self.content if isinstance(self.content, str) else _of(Text, self.content))
-        reasoning = BREAK.join(block.thinking for block in _of(Thinking, self.content) if block.thinking)
+        text = joined(self.content if isinstance(self.content, str) else _of(TextBlock, self.content))
+        reasoning = BREAK.join(block.thinking for block in _of(ThinkingBlock, self.content) if block.thinking)
         yield Assistant(role="assistant", content=text, reasoning=reasoning or None, tool_calls=calls or None)
 
 
 Message = Annotated[UserMessage | AssistantMessage | SystemMessage, Discriminator("role")]
 
 
-def instructions(content: str | Sequence[Text]) -> Instructions:
+def instructions(content: str | Sequence[TextBlock]) -> Instructions:
     """A system prompt."""
     return Instructions(role="system", content=joined(content))
 
 
-def joined(content: str | Sequence[Text] | None) -> str:
+def joined(content: str | Sequence[TextBlock] | None) -> str:
     """The text of a message, its blocks joined."""
     return content if isinstance(content, str) else BREAK.join(block.text for block in content or ())
 

@@ -30,18 +30,18 @@ _RENAMED = (
 """Parameters of the chat that a request is translated to, by the names that the request has for them."""
 
 
-class ErrorDetail(TypedDict):
+class MessageErrorDetail(TypedDict):
     """What went wrong."""
 
     type: str
     message: str
 
 
-class Error(TypedDict):
+class MessageError(TypedDict):
     """Any answer that is no success."""
 
     type: Literal["error"]
-    error: ErrorDetail
+    error: MessageErrorDetail
 
 
 def body(error: ApiError) -> Json:

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from ossia.v1 import engine_pb2
 from router.gateway.anthropic.answer import MessagesAnswer, Shown
-from router.gateway.anthropic.errors import EVENTS, PATH, Error
+from router.gateway.anthropic.errors import EVENTS, PATH, MessageError
 from router.gateway.anthropic.schema import CountBody, MessagesBody, Thinking, ThinkingDisabled
 from router.gateway.chat import ChatChoice
 from router.gateway.conversation import prompt
@@ -31,7 +31,7 @@ class Messages:
             Route(f"{PATH}/count_tokens", self.count, methods=["POST"]),
         ]
 
-    @Operation("Messages", body=MessagesBody, events=Json, error=Error)
+    @Operation("Messages", body=MessagesBody, events=Json, error=MessageError)
     async def create(self, request: Request) -> Response:
         """Continues a conversation as Anthropic's API does; streams or answers whole."""
         intake = self._intake
@@ -52,7 +52,7 @@ class Messages:
             return EventStream(answer.chunks(), intake.settings.admission_s, intake.settings.ping_s, EVENTS)
         return Whole(answer.whole())
 
-    @Operation("Messages", body=CountBody, answer=dict[str, int], error=Error)
+    @Operation("Messages", body=CountBody, answer=dict[str, int], error=MessageError)
     async def count(self, request: Request) -> Response:
         """The tokens of a prompt, which are not generated from."""
         intake = self._intake

@@ -4,11 +4,20 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, Field
 
-from router.gateway.anthropic.blocks import AssistantMessage, Mark, Message, TextOnly, ToolResult, UserMessage, instructions
+from router.gateway.anthropic.blocks import (
+    AssistantMessage,
+    Mark,
+    Message,
+    TextOnly,
+    ToolResultBlock,
+    UserMessage,
+    instructions,
+)
 from router.gateway.errors import Json, dumps, invalid
 from router.gateway.parsing import Body, Closed, unsupported
 from router.gateway.schema_chat import ChatBody
 from router.gateway.schema_formats import JsonSchema, JsonSchemaFormat, Name, Schema
+from router.gateway.schema_messages import MAX_MESSAGES
 from router.gateway.schema_tools import MAX_TOOLS, Function, FunctionName, NamedTool, ToolBody
 
 MAX_STOP_SEQUENCES = 64
@@ -135,7 +144,7 @@ class CountBody(Body):
     only: ClassVar = {"speed": ("standard",), "mcp_servers": ([],)}
 
     model: str
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     system: str | list[TextOnly] | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Choice | None = None
@@ -152,7 +161,7 @@ class CountBody(Body):
                 known.update(call.id for call in message.calls)
             elif isinstance(message, UserMessage) and not isinstance(message.content, str):
                 for position, block in enumerate(message.content):
-                    if isinstance(block, ToolResult) and block.tool_use_id not in known:
+                    if isinstance(block, ToolResultBlock) and block.tool_use_id not in known:
                         param = f"messages[{place}].content[{position}].tool_use_id"
                         raise invalid(f"'{param}': no earlier message has a tool_use of that id", param)
         if isinstance(self.messages[-1], AssistantMessage):
