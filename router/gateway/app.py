@@ -29,7 +29,9 @@ from router.gateway.page import Page
 from router.gateway.reference import Reference
 from router.gateway.settings import Settings
 from router.gateway.thoughts import Thoughts
+from router.gateway.tokens import Tokenizer
 from router.store.store import Store
+from router.tools.tools import Tools
 
 
 def create_app(
@@ -43,13 +45,15 @@ def create_app(
     cluster: Callable[[], ClusterView] | None = None,
     access: Access | None = None,
     store: Store | None = None,
+    tools: Tools | None = None,
 ) -> Starlette:
     """The gateway in front of this engine; its `state.admission` closes it. Servers must run its lifespan.
 
     `registry` has its metrics (a new one if None), `exposition` says what /metrics shows (those, if None), `unready` why /ready
     should fail (if None, the engine is asked), `targets` what /metrics/targets lists, `cluster` what the page
     shows (no replica, if None). `access` says who may come (None: all), `store` keeps what outlives
-    a request (None: in memory; another one is closed by whoever opened it).
+    a request (None: in memory; another one is closed by whoever opened it), `tools` are those that requests may name
+    (None: none).
     """
     metrics = Metrics(registry or CollectorRegistry())
     admission = Admission(metrics)
@@ -61,6 +65,7 @@ def create_app(
     routes = [
         *Page().routes(),
         *Api(intake).routes(),
+        *Tokenizer(intake).routes(),
         *Cluster(cluster or nothing).routes(),
         *Messages(intake).routes(),
         *health.routes(),

@@ -1,15 +1,20 @@
 """Every parameter reaches the engine under its protocol's name, from both endpoints; what is not asked for is not sent."""
 
+import asyncio
+import re
+import time
+from datetime import date
 from typing import Any
 
 import pytest
 from google.protobuf import text_format
 
-from ossia.common.vocabulary import RETURN, encode
+from ossia.common.vocabulary import END, RETURN, START, decode, encode
 from ossia.v1 import engine_pb2
 from router.gateway.choice import derived
 from router.gateway.settings import Settings
 from tests.fakes.scripted import CONTEXT, MODEL, ScriptedEngine, answer
+from tests.router.harmony.streams import tokens
 
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
 COMPLETION: dict[str, Any] = {"model": MODEL, "prompt": "Hi"}
@@ -200,3 +205,140 @@ async def test_open_ended_choices_share_what_one_request_may_ask_for(start: Any)
     gateway = await start(ScriptedEngine([RETURN]), settings)
     refused = await gateway.http.post("/v1/completions", json={**ask, "max_tokens": 16 * CONTEXT // 36 + 1})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "max_tokens")
+
+
+@BOTH
+async def test_what_comes_first(start: Any, path: str, ask: Any) -> None:
+    (submit,) = await submitted(start, path, ask)
+    assert (submit.priority, submit.HasField("deadline_unix_ms")) == (0, False)
+    before = time.time() * 1000
+    (submit,) = await submitted(start, path, {**ask, "priority": -3, "timeout": 60})
+    assert submit.priority == 3, "a rank in the API, and in the protocol higher is earlier"
+    assert before + 60_000 - 1 <= submit.deadline_unix_ms <= time.time() * 1000 + 60_000
+
+
+@pytest.mark.parametrize(
+    ("tier", "priority", "told"),
+    [
+        ("auto", 0, "default"),
+        ("default", 0, "default"),
+        ("flex", -100, "flex"),
+        ("priority", 100, "priority"),
+        ("fast", 100, "priority"),
+    ],
+)
+async def test_a_tier_of_service_is_a_priority_and_is_told(start: Any, tier: str, priority: int, told: str) -> None:
+    engine = ScriptedEngine(answer("x"))
+    gateway = await start(engine)
+    whole = await gateway.client.chat.completions.create(**CHAT, service_tier=tier)
+    stream = await gateway.client.chat.completions.create(**CHAT, service_tier=tier, stream=True)
+    assert {whole.service_tier, *[chunk.service_tier async for chunk in stream]} == {told}
+    assert [submit.priority for submit in engine.submits] == [priority] * 2
+
+
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (allowed("auto", "note", "clock"), " ".join(DECLARED[1:])),
+        (allowed("required", "note"), f"{DECLARED[2]} tool_choice: TOOL_CHOICE_REQUIRED"),
+    ],
+)
+async def test_of_the_tools_some_may_be_called(start: Any, choice: Any, expected: str) -> None:
+    (submit,) = await submitted(start, "chat/completions", {**CHAT, "tools": TOOLS, "tool_choice": choice})
+    assert submit.grammar == grammar(f"harmony: true {expected}")
+    (plain,) = await submitted(start, "chat/completions", {**CHAT, "tools": TOOLS})
+    assert submit.prompt == plain.prompt, "the prompt stays the same, and cached"
+
+
+PROMPTS: list[tuple[dict[str, Any], str]] = [
+    ({"chat_template_kwargs": {"model_identity": "You are Ann."}}, "<|start|>system<|message|>You are Ann.\n"),
+    ({"chat_template_kwargs": {"reasoning_effort": "high"}}, "\nReasoning: high\n"),
+    ({"messages": [{"role": "user", "content": "Hi", "name": "ann-1"}]}, "<|start|>user:ann-1<|message|>Hi"),
+    ({"messages": [{"role": "assistant", "content": None, "refusal": "No."}]}, "<|channel|>final<|message|>No.<|end|>"),
+]
+
+
+@pytest.mark.parametrize(("asked", "expected"), PROMPTS)
+async def test_what_prompts_state(start: Any, asked: Any, expected: str) -> None:
+    (submit,) = await submitted(start, "chat/completions", {**CHAT, **asked})
+    assert expected in decode(submit.prompt)
+
+
+@pytest.mark.parametrize(
+    ("pinned", "stated"),
+    [(date(2025, 6, 28), "2025-06-28"), ("none", None), ("today", r"20\d\d-\d\d-\d\d")],
+)
+async def test_the_date(start: Any, pinned: Any, stated: str | None) -> None:
+    (submit,) = await submitted(start, "chat/completions", CHAT, Settings(prompt_date=pinned))
+    found = re.findall(r"Current date: (.*)", decode(submit.prompt))
+    assert len(found) == bool(stated)
+    assert all(re.fullmatch(stated or "", day) for day in found)
+
+
+ECHOED = {
+    "id": "chatcmpl-1",
+    "role": "assistant",
+    "content": "Hello",
+    "refusal": None,
+    "annotations": [{"type": "url_citation"}],
+    "audio": None,
+    "function_call": None,
+    "parsed": {"a": 1},
+    "reasoning_details": [],
+    "tool_calls": [],
+}
+MARKED = {"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}
+
+
+async def test_keys_that_ask_for_nothing_are_no_mistake(start: Any) -> None:
+    messages = [{"role": "user", "content": [MARKED], "name": None}, ECHOED, {"role": "user", "content": "Hi"}]
+    plain = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Hi"}]
+    (one,) = await submitted(start, "chat/completions", {**CHAT, "messages": messages})
+    (other,) = await submitted(start, "chat/completions", {**CHAT, "messages": plain})
+    assert one.prompt == other.prompt
+
+
+USER = {"role": "user", "content": "Hi"}
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"messages": [{**USER, "weight": 1}]}, "messages[0].weight"),
+    ({"messages": [{**ECHOED, "audio": {"id": "a"}}]}, "messages[0].audio"),
+    ({"messages": [{"role": "system", "content": "x", "name": "example_user"}]}, "messages[0].name"),
+    ({"messages": [{**USER, "name": "<|end|>"}]}, "messages[0].name"),
+    ({"messages": [{**USER, "content": [{"type": "text", "text": "x", "detail": "high"}]}]}, "messages[0].content[0].detail"),
+    ({"tools": [{"type": "function", "function": {"name": "f", "deferred": True}}]}, "tools[0].function.deferred"),
+    ({"tools": TOOLS, "tool_choice": allowed("auto", "nobody")}, "tool_choice.allowed_tools.tools[0].function.name"),
+    ({"tools": TOOLS, "tool_choice": allowed("none", "clock")}, "tool_choice.allowed_tools.mode"),
+    ({"tools": TOOLS, "tool_choice": {"type": "custom", "custom": {"name": "x"}}}, "tool_choice.type"),
+    ({"chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs.enable_thinking"),
+    ({"chat_template_kwargs": {"reasoning_effort": "low"}, "reasoning_effort": "low"}, "chat_template_kwargs.reasoning_effort"),
+    ({"service_tier": "scale"}, "service_tier"),
+    ({"service_tier": "flex", "priority": 1}, "priority"),
+    ({"timeout": 0}, "timeout"),
+    ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
+    ({"metadata": {"a": 1}}, "metadata.a"),
+    ({"metadata": {"a" * 65: "b"}}, f"metadata.{'a' * 65}"),
+    ({"prompt_cache_options": {"mode": "explicit"}}, "prompt_cache_options"),
+    ({"moderation": {"model": "m"}}, "moderation"),
+    ({"verbosity": "low"}, "verbosity"),
+]
+
+
+@pytest.mark.parametrize(("asked", "param"), REFUSED)
+async def test_what_is_not_honoured_is_refused(start: Any, asked: Any, param: str) -> None:
+    gateway = await start(ScriptedEngine(answer("x")))
+    response = await gateway.http.post("/v1/chat/completions", json={**CHAT, **asked})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param), response.text
+
+
+async def test_a_second_call_ends_a_turn_whose_calls_are_not_parallel(start: Any) -> None:
+    head = tokens("<|channel|>commentary to=functions.note<|message|>{}")
+    engine = ScriptedEngine([*head, END, START, *encode("assistant"), *head, END], None)
+    gateway = await start(engine)
+    got = await gateway.client.chat.completions.create(**CHAT, tools=TOOLS, parallel_tool_calls=False)
+    assert (len(got.choices[0].message.tool_calls), got.choices[0].finish_reason) == (1, "tool_calls")
+    await asyncio.wait_for(engine.left.wait(), 5)
