@@ -27,6 +27,7 @@ from router.gateway.metrics import Metrics
 from router.gateway.models import Models
 from router.gateway.page import Page
 from router.gateway.reference import Reference
+from router.gateway.responses.api import ResponsesApi
 from router.gateway.settings import Settings
 from router.gateway.thoughts import Thoughts
 from router.gateway.tokens import Tokenizer
@@ -60,17 +61,19 @@ def create_app(
     settings = settings or Settings()
     kept = store or Store("sqlite://")
     models = Models(engine, settings.served_model_names)
-    intake = Intake(engine, settings, metrics, models, Thoughts(store=store and store.reasoning))
+    intake = Intake(engine, settings, metrics, models, Thoughts(store=store.reasoning if store else None))
     health = Health(exposition or own(metrics.registry), admission, unready or engine_readiness(engine), targets)
+    responses = ResponsesApi(intake, kept, tools or Tools(), access)
     routes = [
         *Page().routes(),
         *Api(intake).routes(),
+        *responses.routes(),
         *Tokenizer(intake).routes(),
         *Cluster(cluster or nothing).routes(),
         *Messages(intake).routes(),
         *health.routes(),
     ]
-    tasks: list[background.Task] = []
+    tasks: list[background.Task] = [*responses.tasks]
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
