@@ -34,6 +34,10 @@ from router.harmony.types import Effort
 from router.router import Router
 from router.store.config import StoreConfig, opened
 from router.store.store import Store
+from router.tools.config import ToolsConfig
+from router.tools.metrics import ToolMetrics
+from router.tools.serving import connected
+from router.tools.tools import Tools
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +61,7 @@ class GatewayConfig:
     tls: Tls | None = None  # None: plain HTTP
     store: StoreConfig = field(default_factory=StoreConfig)
     access: AccessConfig | None = None  # None: everyone is let in
+    tools: ToolsConfig = field(default_factory=ToolsConfig)  # servers that requests may name
 
     @property
     def scheme(self) -> str:
@@ -151,12 +156,16 @@ class _Server(uvicorn.Server):
 
 
 async def _open(config: GatewayConfig, bound: socket.socket, router: Router, seat: Seat) -> None:
-    async with opened(config.store, config.port) as store, admitting(config.access, store) as access:
-        await _run(config, bound, router, seat, store, access)
+    async with (
+        opened(config.store, config.port) as store,
+        admitting(config.access, store) as access,
+        connected(config.tools, ToolMetrics(REGISTRY)) as tools,
+    ):
+        await _run(config, bound, router, seat, store, access, tools)
 
 
 async def _run(
-    config: GatewayConfig, bound: socket.socket, router: Router, seat: Seat, store: Store, access: Access | None
+    config: GatewayConfig, bound: socket.socket, router: Router, seat: Seat, store: Store, access: Access | None, tools: Tools
 ) -> None:
     own = _address(bound)
     app = create_app(
@@ -169,6 +178,7 @@ async def _run(
         cluster=lambda: view(router),
         access=access,
         store=store,
+        tools=tools,
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

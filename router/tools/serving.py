@@ -3,19 +3,28 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from router.tools.config import ToolsConfig
 from router.tools.metrics import ToolMetrics
-from router.tools.server import McpServer
 from router.tools.tools import Tools
+
+if TYPE_CHECKING:
+    from router.tools.server import McpServer
 
 
 @asynccontextmanager
 async def connected(config: ToolsConfig, metrics: ToolMetrics) -> AsyncIterator[Tools]:
     """Waits until each server was reached, or tried for ten seconds; attempts to reach the others go on."""
-    servers = [McpServer(each, metrics) for each in config.servers]
+    servers = _servers(config, metrics) if config.servers else []
     try:
         await asyncio.gather(*(server.connection.start() for server in servers))
         yield Tools(servers, config.max_calls)
     finally:
         await asyncio.gather(*(server.connection.close() for server in servers))
+
+
+def _servers(config: ToolsConfig, metrics: ToolMetrics) -> "list[McpServer]":
+    from router.tools.server import McpServer  # half a second and 30 MB, which gateways without tools need not
+
+    return [McpServer(each, metrics) for each in config.servers]
