@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol, TypeVar
 from starlette.requests import Request
 
 from ossia.v1 import engine_pb2
+from router.access.grant import Grant
 from router.engine import Engine
 from router.gateway.choice import copies
 from router.gateway.errors import ApiError, context_length_exceeded, invalid
@@ -74,7 +75,11 @@ class Intake:
     def source(self, request: Request) -> Source:
         """Where the request's tokens come from."""
         state = request.state
-        return Source(self._engine, self._metrics, state.request_id, state.traceparent, state.principal.tenant, state.grant)
+        return self.source_of(state.request_id, state.traceparent, state.principal.tenant, state.grant)
+
+    def source_of(self, request_id: str, traceparent: str, tenant: str, grant: Grant) -> Source:
+        """The same for work that outlives its request."""
+        return Source(self._engine, self._metrics, request_id, traceparent, tenant, grant)
 
     def submits(self, body: Asked, prompts: Sequence[list[int]], card: engine_pb2.DescribeResponse) -> list[engine_pb2.Submit]:
         """What the engine is asked: each prompt's choices, one prompt after the other."""

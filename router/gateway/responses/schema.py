@@ -15,8 +15,10 @@ from router.gateway.parsing import Body, Closed, unsupported, wrong
 from router.gateway.responses.items import InputItem, Item, MessageItem
 from router.gateway.responses.tools import Tool, ToolChoice
 from router.gateway.schema import GenerationBody
-from router.gateway.schema_chat import EFFORTS, MAX_TOOLS, AskedEffort
+from router.gateway.schema_chat import EFFORTS, AskedEffort, Metadata
 from router.gateway.schema_formats import Held, JsonObject, Name, Schema, Text
+from router.gateway.schema_messages import MAX_MESSAGES
+from router.gateway.schema_tools import MAX_TOOLS
 from router.harmony.types import Effort, Format
 
 LOGPROBS = "message.output_text.logprobs"
@@ -49,7 +51,6 @@ def _no_summary(summary: str) -> str:
 
 
 Include = list[Annotated[str, AfterValidator(_includable)]]
-Metadata = Annotated[dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)]
 
 
 class Reasoning(Closed):
@@ -94,7 +95,7 @@ def _conversation(value: object) -> object:
 class Context(Body):
     """What a prompt is made of."""
 
-    input: str | list[InputItem] | None = None
+    input: str | Annotated[list[InputItem], Field(max_length=MAX_MESSAGES)] | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
     conversation: Annotated[
@@ -131,7 +132,7 @@ class Context(Body):
             raise invalid("'input' is required: text, or at least one item", "input", "missing_required_parameter")
         names: set[str] = set()
         for place, tool in enumerate(self.tools or ()):
-            name = getattr(tool, "name", None) or getattr(tool, "server_label", tool.type)
+            name = str(getattr(tool, "name", None) or getattr(tool, "server_label", tool.type))
             if name in names:
                 raise invalid(f"'{name}' is declared for the second time", f"tools[{place}]")
             names.add(name)
@@ -170,10 +171,10 @@ class ResponseBody(Context, GenerationBody):
     store: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     # These change nothing and are told back.
-    user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    service_tier: Literal["auto", "default"] | None = None
 
     @property
     def stored(self) -> bool:
@@ -185,7 +186,9 @@ class ResponseBody(Context, GenerationBody):
         if self.structured_outputs:
             return self.structured_outputs.held
         form = self.text.format if self.text else None
-        return Held(form.held.grammar, "text.format") if isinstance(form, JsonObject) else form and form.held
+        if isinstance(form, JsonObject):
+            return Held(form.held.grammar, "text.format")
+        return form.held if form else None
 
     @property
     def logprobs(self) -> int | None:

@@ -96,7 +96,7 @@ class McpTool(Strict):
     """A server of the operator's list, named by its label or its address."""
 
     type: Literal["mcp"]
-    server_label: Annotated[str, Field(min_length=1, max_length=64)]
+    server_label: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     server_url: str | None = None
     server_description: str | None = None
     allowed_tools: list[str] | Filter | None = None

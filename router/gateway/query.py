@@ -1,0 +1,58 @@
+"""What stands behind the `?` of a request, checked; and lists by pages, as the API has them. Knows no endpoint."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+
+from router.gateway.errors import ApiError, Json, invalid
+
+
+class Query(BaseModel):
+    """Parameters that a path takes; others are refused. Lists are repeated, with `[]` behind their name or without."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def of(cls, request: Request) -> Self:
+        """Raises ApiError (400) that names the parameter at fault."""
+        given: dict[str, object] = {}
+        for name, value in request.query_params.multi_items():
+            name = name.removesuffix("[]")
+            field = cls.model_fields.get(name)
+            if field is not None and isinstance(field.get_default(call_default_factory=True), list):
+                given.setdefault(name, [])
+                given[name] = [*_list(given[name]), value]
+            else:
+                given[name] = value
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise _translated(error) from None
+
+
+class PageQuery(Query):
+    """Which page: so many items behind the one with the id `after`."""
+
+    after: str | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    order: Literal["asc", "desc"] = "desc"
+
+
+def listed(items: Sequence[Json], *, more: bool) -> Json:
+    """A page; `more` follow."""
+    first, last = (items[0]["id"], items[-1]["id"]) if items else (None, None)
+    return {"object": "list", "data": list(items), "first_id": first, "last_id": last, "has_more": more}
+
+
+def _list(value: object) -> list[object]:
+    assert isinstance(value, list)
+    return value
+
+
+def _translated(error: ValidationError) -> ApiError:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0])
+    code = "unknown_parameter" if first["type"] == "extra_forbidden" else "invalid_value"
+    return invalid(f"'{name[:64]}': {first['msg'][:300]}", name[:64], code)

@@ -1,0 +1,100 @@
+"""From a body to the plan of its response: what it refers to, the tools it means, the model it asks. Knows no HTTP."""
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from ossia.common.vocabulary import SIZE
+from router.access.principal import Principal
+from router.gateway.errors import Json, invalid
+from router.gateway.intake import Intake
+from router.gateway.responses.document import new_id, opened
+from router.gateway.responses.offer import Offer, offer
+from router.gateway.responses.prompt import Prompt
+from router.gateway.responses.run import Plan
+from router.gateway.responses.schema import Context, InputTokensBody, ResponseBody
+from router.gateway.responses.sealed import Sealed
+from router.gateway.responses.state import State
+from router.store.responses import StoredResponse
+from router.tools.tools import Tools
+from router.tools.types import ToolResult
+
+
+@dataclass(frozen=True)
+class Plans:
+    """Every method raises ApiError for what must not be served."""
+
+    intake: Intake
+    state: State
+    tools: Tools
+    sealed: Sealed
+
+    async def make(self, body: ResponseBody, principal: Principal) -> Plan:
+        """That of a new response."""
+        id_ = new_id()
+        document = opened(id_, body, body.effort(self.intake.settings.default_effort))
+        history = await self.state.history(principal.tenant, body)
+        items = await self.state.input(principal.tenant, body.items, id_, history)
+        return await self._plan(body, principal, document, history, items, {})
+
+    async def again(
+        self,
+        body: ResponseBody,
+        principal: Principal,
+        stored: StoredResponse,
+        until: str | None,
+        results: Mapping[str, ToolResult],
+    ) -> Plan:
+        """That of a response which is stored already; `until` as in State.history, `results` as in Plan."""
+        history = await self.state.history(principal.tenant, body, until)
+        return await self._plan(body, principal, stored.response, history, stored.items, results)
+
+    async def count(self, body: InputTokensBody, principal: Principal) -> int:
+        """The tokens of a prompt; of a model that is not named, the one there is."""
+        models = self.intake.models
+        card = await (models.card() if body.model is None else models.resolve(body.model, principal))
+        id_ = new_id()
+        history = await self.state.history(principal.tenant, body)
+        items = await self.state.input(principal.tenant, body.items, id_, history)
+        prompt = await self._prompt(body, principal, id_, int(time.time()), history, items)
+        return len(await self.intake.prepare(prompt.size, lambda: prompt.tokens((), card.max_context, None)))
+
+    async def _plan(
+        self,
+        body: ResponseBody,
+        principal: Principal,
+        document: Json,
+        history: list[Json],
+        items: list[Json],
+        results: Mapping[str, ToolResult],
+    ) -> Plan:
+        card = await self.intake.models.resolve(body.model, principal)
+        body.check_vocabulary(card)
+        created = document["created_at"]
+        assert isinstance(created, int)
+        prompt = await self._prompt(body, principal, str(document["id"]), created, history, items)
+        if card.vocab_size != SIZE and (needing := next(prompt.offer.needing_grammar(), None)):
+            raise invalid(f"'{needing}' needs a model of gpt-oss's vocabulary, and this one has another", needing)
+        return Plan(body, card, document, prompt, results)
+
+    async def _prompt(
+        self, body: Context, principal: Principal, id_: str, created: int, history: list[Json], items: list[Json]
+    ) -> Prompt:
+        sealed = await self.sealed.open()
+        offered = self.offered(body, id_, [*history, *items])
+        effort = body.effort(self.intake.settings.default_effort)
+        unseal = functools.partial(sealed.unseal, principal.tenant)
+        return Prompt(body, offered, history, items, effort, self._today(created), unseal)
+
+    def offered(self, body: Context, id_: str, items: Sequence[Json]) -> Offer:
+        """The tools; Python goes on in the container that the conversation had last."""
+        containers = [str(item["container_id"]) for item in items if item["type"] == "code_interpreter_call"]
+        own = f"cntr_{id_.partition('_')[2]}"
+        return offer(body, self.tools, next((each for each in reversed(containers) if each), own))
+
+    def _today(self, created: int) -> date | None:
+        """The date that the prompt states: where it changes, that of the response, whenever it is made."""
+        settings = self.intake.settings
+        return datetime.fromtimestamp(created, UTC).date() if settings.prompt_date == "today" else settings.today

@@ -1,0 +1,74 @@
+"""The prompt of a response's next turn: all that was said, as tokens, shortened where that is asked for. Knows no engine."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from router.gateway.errors import Json
+from router.gateway.responses.offer import Offer
+from router.gateway.responses.schema import Context
+from router.gateway.responses.transcript import Transcript, Unseal, cuts, without
+from router.harmony.render import render
+from router.harmony.types import Effort, HarmonyError, Message
+
+_ROOM = 4096  # tokens, or a quarter of the context: what truncation leaves for an answer without a limit of its own
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What it is made of: `history` are the items before the request's own."""
+
+    body: Context
+    offer: Offer
+    history: Sequence[Json]
+    items: Sequence[Json]
+    effort: Effort
+    today: date | None
+    unseal: Unseal
+
+    @property
+    def context(self) -> list[Json]:
+        return [*self.history, *self.items]
+
+    @property
+    def size(self) -> int:
+        """Characters, about."""
+        return sum(len(str(item)) for item in self.context)
+
+    def tokens(self, output: Sequence[Json], context: int, left: int | None) -> list[int]:
+        """The conversation up to and with this output. With truncation, its oldest messages are left out where the model's
+        `context` would not hold it and `left` tokens of an answer besides. Raises ApiError.
+        """
+        transcript = self._transcript(output)
+        try:
+            tokens = self._render(transcript.messages)
+            most = context - (min(_ROOM, context // 4) if left is None else left)
+            if self.body.truncation == "auto" and len(tokens) > most:
+                return self._shortened(transcript.messages, most)
+            return tokens
+        except HarmonyError as error:
+            raise transcript.refusal(error) from None
+
+    def _transcript(self, output: Sequence[Json]) -> Transcript:
+        transcript = Transcript(self.body.instructions, self.unseal)
+        for item in self.history:
+            transcript.add(item)
+        for place, item in enumerate(self.items):
+            transcript.add(item, f"input[{place}]")
+        for item in output:
+            transcript.add(item)
+        transcript.end()
+        return transcript
+
+    def _shortened(self, messages: list[Message], most: int) -> list[int]:
+        """As much of the conversation as fits, or the least of it that there can be."""
+        places = cuts(messages)
+        if not places:
+            return self._render(messages)
+        fits = bisect_left(places, True, key=lambda place: len(self._render(without(messages, place))) <= most)
+        return self._render(without(messages, places[min(fits, len(places) - 1)]))
+
+    def _render(self, messages: list[Message]) -> list[int]:
+        offer = self.offer
+        return render(messages, offer.described, self.effort, self.today, self.body.formats, namespaces=offer.namespaces)

@@ -1,0 +1,116 @@
+"""Responses and conversations as the store has them: what a request refers to, and what is kept of it."""
+
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from router.gateway.errors import ApiError, Json, invalid
+from router.gateway.responses.items import Item, Reference, identified
+from router.gateway.responses.schema import Context
+from router.store.conversations import Duplicate
+from router.store.responses import StoredResponse
+from router.store.store import Store
+
+_OURS = re.compile(r"[a-z]+_([0-9a-f]{32})[io]\d{5}")
+"""Ids that tell whose items they name: those of a response's input, and of its output."""
+
+
+def not_found(what: str, id_: str, param: str | None = None) -> ApiError:
+    """A 404 about something of the store's."""
+    message = f"there is no {what} with the id '{id_[:128]}'"
+    return ApiError(HTTPStatus.NOT_FOUND, message, param=param, code=f"{what}_not_found")
+
+
+class State:
+    """Every method raises ApiError for what the tenant has not."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def response(self, tenant: str, id_: str) -> StoredResponse:
+        found = await self._store.responses.get(tenant, id_)
+        if found is None:
+            raise not_found("response", id_)
+        return found
+
+    async def history(self, tenant: str, body: Context, until: str | None = None) -> list[Json]:
+        """The items that come before the request's own: of a conversation, those up to the item `until`."""
+        if body.previous_response_id is not None:
+            return await self._chain(tenant, body.previous_response_id)
+        if body.conversation is None:
+            return []
+        items = await self._store.conversations.items(tenant, body.conversation.id)
+        if items is None:
+            raise not_found("conversation", body.conversation.id, "conversation")
+        if until is not None:
+            items = items[: 1 + next((place for place, item in enumerate(items) if item["id"] == until), -1)]
+        return items
+
+    async def input(self, tenant: str, items: Sequence[Item], response_id: str, history: Sequence[Json]) -> list[Json]:
+        """The request's items as they are kept, each reference replaced by what it refers to."""
+        kept = identified([item for item in items if not isinstance(item, Reference)], response_id)
+        own = iter(kept)
+        found = [
+            await self._referred(tenant, item.id, place, history) if isinstance(item, Reference) else next(own)
+            for place, item in enumerate(items)
+        ]
+        ids = [item["id"] for item in found]
+        taken = {item["id"] for item in history}
+        for place, item in enumerate(items):
+            if ids.count(ids[place]) > 1 or (ids[place] in taken and not isinstance(item, Reference)):
+                raise invalid(f"there are two items with the id '{ids[place]}'", f"input[{place}].id")
+        return found
+
+    async def keep(self, tenant: str, response: Json, items: Sequence[Json], body: Context) -> None:
+        """Stores a response that has ended, and what it adds to its conversation."""
+        async with self._store.transaction():
+            await self.put(tenant, response, items, body)
+            if body.conversation is not None:
+                await self._add(tenant, body.conversation.id, items, response)
+
+    async def put(self, tenant: str, response: Json, items: Sequence[Json], body: Context) -> None:
+        """Stores a response as it stands."""
+        conversation = body.conversation.id if body.conversation else None
+        await self._store.responses.put(tenant, response, items, conversation=conversation, previous=body.previous_response_id)
+
+    async def _add(self, tenant: str, conversation: str, items: Sequence[Json], response: Json) -> None:
+        output = response["output"]
+        assert isinstance(output, list)
+        there = await self._store.conversations.items(tenant, conversation)
+        if there is None:  # deleted meanwhile
+            return
+        known = {item["id"] for item in there}
+        try:
+            await self._store.conversations.add(
+                tenant, conversation, [item for item in (*items, *output) if item["id"] not in known]
+            )
+        except Duplicate:
+            message = "another response added items of the same ids to the conversation meanwhile"
+            raise ApiError(HTTPStatus.CONFLICT, message, param="input", code="conflict") from None
+
+    async def _chain(self, tenant: str, id_: str) -> list[Json]:
+        chain = await self._store.responses.chain(tenant, id_)
+        if not chain:
+            message = f"there is no response with the id '{id_[:128]}'"
+            raise invalid(message, "previous_response_id", "previous_response_not_found")
+        if chain[0].previous is not None:
+            raise invalid("a response that led to it was deleted", "previous_response_id", "previous_response_not_found")
+        if chain[-1].response["status"] in ("queued", "in_progress"):
+            raise invalid("that response has not ended yet", "previous_response_id")
+        return [item for stored in chain for item in _all(stored)]
+
+    async def _referred(self, tenant: str, id_: str, place: int, history: Sequence[Json]) -> Json:
+        candidates = list(history)
+        if ours := _OURS.fullmatch(id_):
+            stored = await self._store.responses.get(tenant, f"resp_{ours[1]}")
+            candidates += _all(stored) if stored else []
+        found = next((item for item in candidates if item["id"] == id_), None)
+        if found is None:
+            raise not_found("item", id_, f"input[{place}].id")
+        return found
+
+
+def _all(stored: StoredResponse) -> list[Json]:
+    output = stored.response["output"]
+    assert isinstance(output, list)
+    return [*stored.items, *output]

@@ -1,0 +1,48 @@
+"""What clients see of items, responses and events as they are kept. Knows nothing of how they came about."""
+
+from collections.abc import Callable, Collection
+
+from router.gateway.errors import Json
+from router.gateway.responses.schema import SEALED
+
+Seal = Callable[[str], str]
+"""Seals a chain of thought."""
+
+_ON_DEMAND = {"code_interpreter_call": "outputs", "web_search_call": "results"}
+
+
+class View:
+    """What a request with this `include` sees."""
+
+    def __init__(self, include: Collection[str], seal: Seal) -> None:
+        self._include = include
+        self._seal = seal
+
+    def item(self, item: Json) -> Json:
+        shown = {name: value for name, value in item.items() if not name.startswith("_")}
+        kind = str(item["type"])
+        if (part := _ON_DEMAND.get(kind)) and f"{kind}.{part}" not in self._include:
+            shown[part] = None
+        if kind == "reasoning" and SEALED in self._include:
+            shown["encrypted_content"] = item.get("encrypted_content") or self._seal(_reasoning(item))
+        return shown
+
+    def response(self, response: Json) -> Json:
+        output = response["output"]
+        assert isinstance(output, list)
+        return {**response, "output": [self.item(item) for item in output]}
+
+    def event(self, event: Json) -> Json:
+        shown = {name: value for name, value in event.items() if not name.startswith("_")}
+        match event:
+            case {"item": dict(item)}:
+                shown["item"] = self.item(item)
+            case {"response": dict(response)}:
+                shown["response"] = self.response(response)
+        return shown
+
+
+def _reasoning(item: Json) -> str:
+    content = item["content"]
+    assert isinstance(content, list)
+    return "".join(part["text"] for part in content)
