@@ -85,8 +85,19 @@ def derived(seed: int, index: int) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") if index else seed
 
 
-async def interleave(choices: Sequence[Choice[P]]) -> AsyncGenerator[tuple[int, P], None]:
+def interleave(choices: Sequence[Choice[P]]) -> AsyncGenerator[tuple[int, P], None]:
     """Pieces of all choices as they come, each with its choice's index. One piece of each is asked for ahead, no more."""
+    return _alone(choices[0]) if len(choices) == 1 else _interleaved(choices)
+
+
+async def _alone(choice: Choice[P]) -> AsyncGenerator[tuple[int, P], None]:
+    """Without a task a piece, a quarter of what a chunk would cost."""
+    async with aclosing(choice.pieces()) as pieces:
+        async for piece in pieces:
+            yield 0, piece
+
+
+async def _interleaved(choices: Sequence[Choice[P]]) -> AsyncGenerator[tuple[int, P], None]:
     async with AsyncExitStack() as stack:
         streams = [await stack.enter_async_context(aclosing(choice.pieces())) for choice in choices]
         pending = {asyncio.ensure_future(anext(stream)): index for index, stream in enumerate(streams)}
