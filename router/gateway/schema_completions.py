@@ -13,6 +13,8 @@ from router.gateway.schema import MAX_CHOICES, GenerationBody
 
 DEFAULT_MAX_TOKENS = 16
 Prompt = str | list[int]
+_Given = Annotated[str, Field(min_length=1)] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+_Many = Annotated[list[_Given], Field(min_length=1, max_length=MAX_CHOICES)]
 
 
 def _prompts(value: object) -> list[Prompt]:
@@ -39,7 +41,7 @@ class CompletionBody(GenerationBody):
 
     only: ClassVar = {"suffix": ("",)}
 
-    prompt: Annotated[Any, BeforeValidator(_prompts, json_schema_input_type=Prompt | list[Prompt])]
+    prompt: Annotated[Any, BeforeValidator(_prompts, json_schema_input_type=_Given | _Many)]
     max_tokens: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
     best_of: int | None = None
     echo: bool | None = None

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from ossia.common.vocabulary import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START, encode
+from router.gateway.anthropic.schema import MessagesBody
 from router.gateway.app import create_app
 from router.gateway.schema_chat import ChatBody
 from router.gateway.schema_completions import CompletionBody
@@ -36,6 +37,7 @@ TOKENS = st.lists(
     max_size=40,
 )
 TOOLS = [{"type": "function", "function": {"name": "weather"}}]
+THINK = {"thinking": {"type": "adaptive"}}
 MESSAGES = [{"role": "user", "content": "x"}]
 ENDS = st.sampled_from([FINISH.FINISH_REASON_STOP, FINISH.FINISH_REASON_LENGTH])
 
@@ -91,6 +93,32 @@ def test_completions(tokens: list[int], size: int, stop: Any, end: Any) -> None:
     assert pieces[-1]["finish_reason"] == whole["finish_reason"]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    tokens=TOKENS, size=st.integers(1, 7), tools=st.booleans(), stop=st.sampled_from([None, ["STOP"], ["a", " b"]]), end=ENDS
+)
+def test_messages(tokens: list[int], size: int, tools: bool, stop: Any, end: Any) -> None:
+    offered = [{"name": "weather", "input_schema": {}}] if tools else None
+    body = {"model": MODEL, "max_tokens": 99, "messages": MESSAGES, "tools": offered, "stop_sequences": stop, **THINK}
+    whole = post(ScriptedEngine(tokens, finish=end), "/v1/messages", body).json()
+    lines = post(ScriptedEngine(*pairs(tokens, size), finish=end), "/v1/messages", {**body, "stream": True}).text.split("\n")
+    streamed = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    blocks = [event["content_block"] for event in streamed if event["type"] == "content_block_start"]
+    said = ["" for _ in blocks]
+    for event in streamed:
+        if event["type"] == "content_block_delta":
+            kind, text = event["delta"].popitem()
+            said[event["index"]] += text if kind != "signature" else ""
+    assert [block["type"] for block in blocks] == [block["type"] for block in whole["content"]]
+    for block, text in zip(whole["content"], said, strict=True):
+        assert block["type"] == "tool_use" or block[block["type"]] == text
+        assert block["type"] != "tool_use" or isinstance(block["input"], dict)
+    ending = streamed[-2]
+    assert (ending["type"], ending["delta"]["stop_reason"]) == ("message_delta", whole["stop_reason"])
+    assert ending["usage"] == whole["usage"]
+    assert streamed[-1] == {"type": "message_stop"}
+
+
 KEYS = st.one_of(
     st.sampled_from(["role", "content", "type", "text", "name", "function", "arguments", "id", "tool_call_id", "tool_calls"]),
     st.text(max_size=3),
@@ -102,15 +130,21 @@ JSON = st.recursive(
 )
 CHAT_KEYS = st.sampled_from([*ChatBody.model_fields, *ChatBody.only, *ChatBody.harmless])
 COMPLETION_KEYS = st.sampled_from([*CompletionBody.model_fields, *CompletionBody.only])
+MESSAGES_KEYS = st.sampled_from([*MessagesBody.model_fields, *MessagesBody.only])
 ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool"])
 REST = st.dictionaries(KEYS, JSON, max_size=3)
 ANY_MESSAGE = st.builds(lambda role, rest: {"role": role, "content": "x", **rest}, ROLES, REST)
 
 
-def answered(path: str, body: Any) -> None:
+def ask(path: str, body: Any) -> Any:
     client = TestClient(create_app(ScriptedEngine([200_002]), registry=CollectorRegistry()))
     response = client.post(path, content=json.dumps(body).encode())
     assert response.status_code in (200, 400, 404), response.text
+    return response
+
+
+def answered(path: str, body: Any) -> None:
+    response = ask(path, body)
     if response.status_code != 200:
         assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
@@ -125,6 +159,20 @@ def test_chat_bodies(change: dict[str, Any], messages: list[Any]) -> None:
 @given(change=st.dictionaries(COMPLETION_KEYS, JSON, max_size=3))
 def test_completion_bodies(change: dict[str, Any]) -> None:
     answered("/v1/completions", {"model": MODEL, "prompt": "x", **change})
+
+
+BLOCKS = st.sampled_from(["text", "thinking", "redacted_thinking", "tool_use", "tool_result", "image"])
+FIELDS = st.sampled_from(["text", "thinking", "data", "id", "name", "input", "tool_use_id", "content", "is_error"])
+BLOCK = st.builds(lambda kind, rest: {"type": kind, **rest}, BLOCKS, st.dictionaries(FIELDS, st.just("x") | JSON, max_size=4))
+ANY_BLOCKS = st.builds(lambda role, blocks: {"role": role, "content": blocks}, ROLES, st.lists(BLOCK, max_size=3))
+
+
+@settings(max_examples=150, deadline=None)
+@given(change=st.dictionaries(MESSAGES_KEYS, JSON, max_size=3), messages=st.lists(ANY_BLOCKS, max_size=3))
+def test_messages_bodies(change: dict[str, Any], messages: list[Any]) -> None:
+    body = {"model": MODEL, "max_tokens": 9, "messages": [*messages, *MESSAGES], **change}
+    response = ask("/v1/messages", body)
+    assert response.status_code == 200 or set(response.json()) == {"type", "error"}
 
 
 @settings(max_examples=30, deadline=None)
