@@ -20,6 +20,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 GRACE = "Seconds that requests have to finish at a stop.  [default: 30]"
 PORT = click.IntRange(0, 65535)
+COUNT = click.IntRange(1, (1 << 53) - 1)
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -53,6 +54,9 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+tools_option = click.option("--tools", type=FILE, help="YAML file: tool servers that requests may name.  [default: none]")
+
+
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What `serve` and `gateway` ask about what is kept; all None where not given."""
     for option in (
@@ -63,6 +67,25 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
             envvar="OSSIA_DATABASE",
             help="sqlite:///FILE or postgresql://USER@HOST/NAME. Default: the variable OSSIA_DATABASE, or an own file.",
         ),
+    ):
+        command = option(command)
+    return command
+
+
+def keys_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where keys are kept."""
+    return name_option(
+        click.option("--database", envvar="OSSIA_DATABASE", help="As the gateway has it.  [default: the instance's]")(command)
+    )
+
+
+def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `serve` and `gateway` ask about who may come, and how; all None where not given."""
+    for option in (
+        click.option("--tls-client-ca", type=FILE, help="PEM file of authorities, of whose certificates clients need one."),
+        click.option("--tls-key", type=FILE, help="PEM file of the certificate's key."),
+        click.option("--tls-cert", type=FILE, help="PEM file of the gateway's certificate.  [default: plain HTTP]"),
+        click.option("--access", type=FILE, help="YAML file: who is let in, limits, audit log.  [default: everyone is]"),
     ):
         command = option(command)
     return command
@@ -103,6 +126,8 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @model_options
 @engine_options
 @store_options
+@access_options
+@tools_option
 @click.option("--grace", type=float, help=GRACE)
 @click.option("--ray-address", help="HOST:PORT of a running Ray.  [default: start one of its own]")
 def serve(file: Path | None, served_model_name: tuple[str, ...], **flags: object) -> int:
@@ -168,6 +193,8 @@ def chat(url: str | None, model: str | None, name: str) -> None:
 @token_option
 @log_option
 @store_options
+@access_options
+@tools_option
 @grace_option
 def gateway(
     fleet: str,
@@ -180,12 +207,21 @@ def gateway(
     database: str | None,
     encryption_key_file: Path | None,
     retention_days: float | None,
+    access: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    tools: Path | None,
     grace: float,
 ) -> None:
     """The OpenAI API over HTTP, in front of the replicas or routers of a fleet."""
     from cluster import token
+    from router.access.config import load
     from router.gateway.server import GatewayConfig, run
+    from router.gateway.tls import Tls
     from router.store.config import RETENTION_DAYS, StoreConfig
+    from router.tools.config import ToolsConfig
+    from router.tools.config import read as read_tools
 
     secret = token.read(token_file)
     store = StoreConfig(database, encryption_key_file, RETENTION_DAYS if retention_days is None else retention_days)
@@ -199,9 +235,66 @@ def gateway(
             log_folder=log_folder,
             grace_s=grace,
             processes=processes,
+            tls=Tls.of(tls_cert, tls_key, tls_client_ca),
             store=store,
+            access=load(access) if access else None,
+            tools=read_tools(tools) if tools else ToolsConfig(),
         )
     )
+
+
+@cli.group()
+def keys() -> None:
+    """API keys, for gateways whose --access file says `keys: true`."""
+
+
+@keys.command("create")
+@click.option("--tenant", default="default", show_default=True, help="Whose it is; what is stored belongs to a tenant.")
+@click.option("--label", default="", help="To tell keys apart.")
+@click.option("--model", "models", multiple=True, help="That it may use; repeatable.  [default: all]")
+@click.option("--days", type=click.FloatRange(0, min_open=True), help="After which it expires.  [default: never]")
+@click.option("--requests-per-minute", type=COUNT)
+@click.option("--tokens-per-minute", type=COUNT, help="Of prompts and outputs.")
+@click.option("--tokens-per-day", type=COUNT)
+@click.option("--concurrent-requests", type=COUNT)
+@keys_options
+def create_key(
+    database: str | None,
+    name: str,
+    tenant: str,
+    label: str,
+    models: tuple[str, ...],
+    days: float | None,
+    **limits: int | None,
+) -> None:
+    """Make a key and print it: nobody can show it again. Limits not given are those of the --access file."""
+    from cluster import keys as part
+
+    key, stored = part.create(part.database(database, name), tenant, label, models, days, limits)
+    click.echo(f"{stored.id} of tenant {tenant}:", err=True)
+    click.echo(key)
+
+
+@keys.command("list")
+@click.option("--tenant", help="Whose.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@keys_options
+def list_keys(database: str | None, name: str, tenant: str | None, as_json: bool) -> None:
+    """All keys with their limits, revoked ones too; never the keys themselves."""
+    from cluster import keys as part
+
+    found = part.listed(part.database(database, name), tenant)
+    click.echo(part.documents(found) if as_json else part.table(found))
+
+
+@keys.command("revoke")
+@click.argument("id")
+@keys_options
+def revoke_key(database: str | None, name: str, id: str) -> None:
+    """Have the key ID open nothing any more, five seconds from now at most."""
+    from cluster import keys as part
+
+    part.revoke(part.database(database, name), id)
 
 
 @cli.command()

@@ -42,6 +42,11 @@ class ServeConfig:
     database: str | None = None  # of the gateway; None: a file beside the instance's state
     encryption_key_file: str | None = None
     retention_days: float = 30.0  # of what is stored
+    tools: str | None = None  # a file: servers that requests may name; None: none
+    access: str | None = None  # the gateway's YAML file; None: everyone is let in
+    tls_cert: str | None = None  # PEM; None: plain HTTP
+    tls_key: str | None = None
+    tls_client_ca: str | None = None  # that clients need a certificate of; None: they need none
     ray_address: str | None = None  # a running Ray; None: one that belongs to this instance
     grace: float = 30.0  # seconds
 
@@ -223,6 +228,11 @@ CHECKS: Mapping[str, Callable[[object], object]] = {
     "database": _text,
     "encryption_key_file": _path,
     "retention_days": _days,
+    "tools": _path,
+    "access": _path,
+    "tls_cert": _path,
+    "tls_key": _path,
+    "tls_client_ca": _path,
     "ray_address": _address,
     "grace": _seconds,
 }

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from prometheus_client import Counter
 
 from cluster import devices, memory, planner, probe, simulated, token
-from cluster.config import ServeConfig
+from cluster.config import ServeConfig, flag
 from cluster.identity import ProcessId
 from cluster.make_checkpoint import default_checkpoint
 from cluster.planner import Demand, Device, Plan
@@ -51,7 +51,7 @@ def run(config: ServeConfig, modules: Modules | None = None) -> int:
         with temporary() as scratch:
             instance = _instance(config, spec, model, port, scratch)
             gateway = _gateway(config, instance, port, folder.logs)
-            database = {"OSSIA_DATABASE": config.database or f"sqlite:///{folder.path}/gateway.db"}  # it may hold a password
+            database = {"OSSIA_DATABASE": config.database or folder.database}  # it may hold a password
             try:
                 supervisor = Supervisor(
                     spec, gateway, Record(folder, instance), scratch, _restarts(), environment=database, modules=modules
@@ -150,7 +150,7 @@ def _instance(config: ServeConfig, spec: HeadSpec, model: ResolvedModel, port: i
     return Instance(
         name=config.name,
         supervisor=supervisor,
-        url=f"http://{probe.reachable(config.host)}:{port}",
+        url=f"{'https' if config.tls_cert else 'http'}://{probe.reachable(config.host)}:{port}",
         model=str(model.path),
         model_names=spec.model_names,
         replicas=config.replicas,
@@ -164,13 +164,18 @@ def _instance(config: ServeConfig, spec: HeadSpec, model: ResolvedModel, port: i
 
 
 def _gateway(config: ServeConfig, instance: Instance, port: int, log_folder: Path) -> list[str]:
-    key_file = ("--encryption-key-file", config.encryption_key_file) if config.encryption_key_file else ()
+    files = [
+        argument
+        for name in ("encryption_key_file", "access", "tls_cert", "tls_key", "tls_client_ca", "tools")
+        if (file := getattr(config, name))
+        for argument in (flag(name), file)
+    ]
     names = [argument for name in config.served_model_name for argument in ("--served-model-name", name)]
     return [
         *("--fleet", f"controller:{instance.controller}"),
         *("--host", config.host, "--port", str(port), "--processes", str(config.gateway_processes)),
         *("--grace", str(config.grace), "--log-folder", str(log_folder)),
-        *("--retention-days", str(config.retention_days), *key_file),
+        *("--retention-days", str(config.retention_days), *files),
         *names,
     ]
 

@@ -51,6 +51,11 @@ class Folder:
         self.logs = self.path / "logs"
         self._file = self.path / "state.json"
 
+    @property
+    def database(self) -> str:
+        """The URL of what the gateway keeps, unless another one is asked for."""
+        return f"sqlite:///{self.path}/gateway.db"
+
     def read(self) -> Instance | None:
         """None where no instance of this name runs or was left behind."""
         try:
