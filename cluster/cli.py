@@ -337,6 +337,31 @@ def replica(token_file: Path | None, log_folder: Path | None, served_model_name:
 
 
 @cli.command()
+@host_option
+@click.option("--port", type=PORT, default=8002, show_default=True, help="0 for a free one.")
+@click.option("--memory-mib", type=click.IntRange(64), default=512, show_default=True, help="Of each interpreter.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True, help="Seconds of a call.")
+@click.option("--token-file", type=FILE, help="File with the bearer token that callers show; needed beyond loopback.")
+@log_option
+def python_tool(
+    host: str, port: int, memory_mib: int, timeout: float, token_file: Path | None, log_folder: Path | None
+) -> None:
+    """The tool that runs models' Python, on a host of its own: for a `url` in the gateway's --tools file."""
+    from cluster import token
+    from ossia.common import wire
+    from router.tools.python.http import run
+    from router.tools.python.lockdown import Limits
+    from router.tools.python.server import PythonConfig
+
+    secret = token.read(token_file) if token_file else None
+    if secret is None and not wire.is_loopback(host):
+        raise UserError(
+            f"listening on {host} needs a token of the tool's own: write one to a file, and give it as --token-file"
+        )
+    run(PythonConfig(Limits(memory=memory_mib << 20), timeout), host, port, secret, log_folder)
+
+
+@cli.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--hidden", type=int, default=128, show_default=True, help="Hidden size, a multiple of 32.")
 @click.option("--intermediate", type=int, default=256, show_default=True, help="Of an expert, a multiple of 32.")

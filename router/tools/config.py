@@ -52,8 +52,9 @@ def read(file: Path) -> ToolsConfig:
         raise UserError(f"{file}: is not YAML: {error}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(step) for step in first["loc"] if step != "[key]") or "the file"
-        raise UserError(f"{file}: {place}: {first['msg']}") from error
+        place = "".join(f"{step}." for step in first["loc"] if step != "[key]")[:-1]
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{file}: {place}{': ' if place else ''}{reason}") from error
     servers = tuple(entry.config(label, file.parent) for label, entry in asked.servers.items())
     return ToolsConfig(servers, asked.max_calls)
 

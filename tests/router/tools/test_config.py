@@ -73,7 +73,7 @@ def test_the_memory_of_the_python_that_comes_with_ossia_can_be_chosen(tmp_path: 
         ("servers: {python: {url: 'http://x', memory_mib: 512}}", "memory_mib is for the python that comes with ossia"),
         ("servers: {a: {url: 'http://x', timeout: 0}}", "servers.a.timeout: Input should be greater than 0"),
         ("max_calls: 3", "servers: Field required"),
-        ("- a", "the file: Input should be"),
+        ("- a", "tools.yaml: Input should be"),
         ("servers: [", "is not YAML"),
     ],
 )
