@@ -60,7 +60,10 @@ def _bound(values: Tensor, plan: Plan, share: range) -> None:
 
 
 def _forbid(values: Tensor, plan: Plan, vocab_size: int, share: range) -> None:
-    """Takes the lesser of each value and its limit: filling in takes four times as long where a mask has no pattern."""
+    """Takes the lesser of each value and its limit: filling in takes four times as long where a mask has no pattern.
+
+    One mask after another, so that its limits, as many as the vocabulary has ids, are still in cache when they are used.
+    """
     masks = plan.masks.reshape(-1, -(-vocab_size // 32))
     for number in set(plan.mask_rows.tolist()) - {-1}:
         limits = _LIMITS[masks[number].view(np.uint8)].ravel()[share.start : share.stop]

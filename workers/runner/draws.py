@@ -14,7 +14,8 @@ from torch import Tensor
 
 from workers.engine.plan import Plan
 from workers.runner.logits import Logits
-from workers.runner.sampling import Ids, Wide
+from workers.runner.ragged import Ids
+from workers.runner.sampling import Wide
 
 SLACK = 0.99  # of the mass that the nucleus leaves, for rounding
 

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.runner.logits import Logits
-from workers.runner.sampling import Ids, top
+from workers.runner.ragged import Ids, Ragged
+from workers.runner.sampling import FEW, tops
 
 
 class Original:
@@ -28,7 +29,8 @@ class Original:
     def report(self, logits: Logits, most: int, first: int) -> tuple[Ids, Tensor]:
         """The rows [M] that ask, and [M, 1 + 2 * most] float64: log-sum-exp, the `most` largest logits, their ids.
 
-        `logits` are the adjusted ones, whose ids start at `first`. Where there are fewer than `most` ids, the rest is -inf.
+        `logits` are the adjusted ones, whose ids start at `first`. Where there are fewer than `most` ids, the rest of the
+        logits is -inf.
         """
         parts = [_report(logits, self.rest, most, first)]
         if self.logits is not None:
@@ -44,9 +46,12 @@ def _report(logits: Logits, rows: Ids, most: int, first: int) -> Tensor:
     if len(rows) and most:
         bounds = logits.bounds(places, torch.full_like(places, most))
         which, ids, values = (found.cpu().numpy() for found in logits.at_least(places, bounds))
-        starts = np.searchsorted(which, np.arange(len(rows) + 1)).tolist()
-        for row, start, stop in zip(report, starts, starts[1:], strict=False):
-            best = start + top(values[start:stop], most) if stop > start else np.zeros(0, np.int64)
-            row[1 : 1 + len(best)] = values[best]
-            row[1 + most : 1 + most + len(best)] = ids[best] + first
+        found = Ragged(np.searchsorted(which, np.arange(len(rows) + 1)))
+        for some in found.groups(np.flatnonzero(found.lengths), FEW):
+            at, inside = found.places(some)
+            candidates = np.where(inside, values[at], -np.inf)
+            best = tops(candidates, most)
+            width = 1 + np.arange(best.shape[1])
+            report[some[:, None], width] = np.take_along_axis(candidates, best, 1)
+            report[some[:, None], most + width] = ids[np.take_along_axis(at, best, 1)] + first
     return torch.from_numpy(report).to(logits.values.device)

@@ -6,8 +6,6 @@ Then, if tokens are drawn, the candidates themselves. Adjustments come before al
 probabilities are those of the logits without them.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,7 +19,8 @@ from workers.runner.collective import Collective
 from workers.runner.draws import Draws
 from workers.runner.logits import LOWEST, Logits
 from workers.runner.logprobs import Original
-from workers.runner.sampling import Floats, Ids, Settings, Wide, choose, uniforms
+from workers.runner.ragged import Ids, Ragged
+from workers.runner.sampling import FEW, Settings, Wide, choose, uniforms
 
 FIXED = 6  # columns of a summary, before the best logits and their ids
 TOP, ID, ORIGINAL, TOTAL, CANDIDATES, LOG_SUM = range(FIXED)
@@ -79,11 +78,13 @@ class Sampler:
         messages = [part.cpu().numpy() for part in parts]
         won = np.stack([message[:, : len(plain)] for message in messages])[owners[plain], :, np.arange(len(plain))]
         tokens[plain], chosen[plain] = won[:, 0], won[:, 2].view(np.float32)
-        found = _by_row([message[:, len(plain) :] for message in messages], counts)
-        for row, (names, logits, before) in zip(draws.filtered.tolist(), found, strict=True):
-            if tokens[row] >= 0:
-                at = choose(logits, Settings.of(plan, row, self.vocab_size), part[row], totals[row])
-                tokens[row], chosen[row] = names[at], before[at]
+        (names, logits, before), rows = _by_row([message[:, len(plain) :] for message in messages], counts)
+        for group in rows.groups(np.flatnonzero(tokens[draws.filtered] >= 0), FEW):
+            places, inside = rows.places(group)
+            values, some = np.where(inside, logits.view(np.float32)[places], -np.inf), draws.filtered[group]
+            drawn = choose(values, Settings.of(plan, some, self.vocab_size), part[some], totals[some])
+            at = places[np.arange(len(group)), drawn]
+            tokens[some], chosen[some] = names[at], before.view(np.float32)[at]
 
 
 def _aimed(logits: Logits, plan: Plan, share: range) -> tuple[Tensor, Tensor]:
@@ -123,27 +124,30 @@ def _divide(summaries: Wide, plan: Plan, part: Wide) -> tuple[Wide, Ids, Wide]:
         return sums[-1], owners, (part * sums[-1] - (sums - parts)) / scales
 
 
-def _by_row(messages: list[NDArray[np.int32]], counts: Ids) -> Iterator[tuple[Int, Floats, Floats]]:
-    """Ids, logits and original logits of each row's candidates in the order of ids, from the ranks' messages [3, entries]."""
-    for ends, column in zip(counts.cumsum(1).T.tolist(), counts.T.tolist(), strict=True):
-        pieces = [message[:, end - count : end] for message, end, count in zip(messages, ends, column, strict=True)]
-        ids, logits, original = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, 1)
-        yield ids, logits.view(np.float32), original.view(np.float32)
+def _by_row(messages: list[Int], counts: Ids) -> tuple[Int, Ragged]:
+    """Ids, logits and original logits [3, entries] of each row's candidates in the order of ids, from the ranks' messages."""
+    entries = np.concatenate([message[:, : column.sum()] for message, column in zip(messages, counts, strict=True)], 1)
+    if len(messages) > 1:
+        entries = entries[:, np.argsort(np.concatenate([np.repeat(np.arange(len(c)), c) for c in counts]), kind="stable")]
+    return entries, Ragged(np.concatenate([[0], counts.sum(0).cumsum()]))
 
 
 def _sampled(plan: Plan, tokens: Ids, chosen: Wide, summaries: Wide) -> Sampled:
     """`chosen` [N] are the original logits of the tokens."""
     logprobs = np.zeros(len(tokens), np.float32)
     ids, values = [np.zeros(0, np.int32)] * len(tokens), [np.zeros(0, np.float32)] * len(tokens)
-    most = (summaries.shape[2] - FIXED) // 2
-    for row in np.flatnonzero(plan.logprobs >= 0):
-        report = summaries[:, row, LOG_SUM:]
-        if not np.isfinite(report[:, 0]).all():
-            tokens[row] = NOT_FINITE
-        if tokens[row] >= 0:
-            total = np.logaddexp.reduce(report[:, 0])
-            logits, names = report[:, 1 : 1 + most].flatten(), report[:, 1 + most :].flatten()
-            best = np.argsort(-logits, kind="stable")[: min(plan.logprobs[row], np.sum(logits > -np.inf))]
-            logprobs[row] = chosen[row] - total
-            ids[row], values[row] = names[best].astype(np.int32), (logits[best] - total).astype(np.float32)
+    asked = np.flatnonzero(plan.logprobs >= 0)
+    tokens[asked[~np.isfinite(summaries[:, asked, LOG_SUM]).all(0)]] = NOT_FINITE
+    asked = asked[tokens[asked] >= 0]
+    if len(asked):
+        most, report = (summaries.shape[2] - FIXED) // 2, summaries[:, asked].swapaxes(0, 1)  # [M, ranks, columns]
+        totals = np.logaddexp.reduce(report[:, :, LOG_SUM], 1)
+        logprobs[asked] = chosen[asked] - totals
+        logits, names = (part.reshape(len(asked), -1) for part in np.split(report[:, :, FIXED:], [most], 2))
+        best = np.argsort(-logits, 1, kind="stable")[:, :most]
+        logits, names = np.take_along_axis(logits, best, 1), np.take_along_axis(names, best, 1)
+        counts = np.minimum(plan.logprobs[asked], np.sum(logits > -np.inf, 1))
+        told = (logits - totals[:, None]).astype(np.float32)
+        for row, count, name, value in zip(asked, counts, names, told, strict=True):
+            ids[row], values[row] = name[:count].astype(np.int32), value[:count]
     return Sampled(tokens.astype(np.int32), logprobs, ids, values)
