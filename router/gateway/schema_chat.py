@@ -12,7 +12,7 @@ from router.gateway.errors import dumps, invalid
 from router.gateway.parsing import Closed, wrong
 from router.gateway.schema import GenerationBody
 from router.gateway.schema_formats import JsonSchemaFormat
-from router.gateway.schema_messages import MessageBody
+from router.gateway.schema_messages import MAX_MESSAGES, MessageBody
 from router.gateway.schema_tools import MAX_TOOLS, AllowedChoice, ToolBody, ToolChoice, check_tools, must_call, named
 from router.harmony.types import Effort, Format, Tool
 
@@ -29,7 +29,7 @@ def _known_effort(effort: str) -> str:
 AskedEffort = Annotated[str, AfterValidator(_known_effort)]
 
 
-_TIERS: dict[str, tuple[int, str]] = {
+TIERS: dict[str, tuple[int, str]] = {
     "auto": (0, "default"),
     "default": (0, "default"),
     "flex": (-100, "flex"),
@@ -40,9 +40,12 @@ _TIERS: dict[str, tuple[int, str]] = {
 
 
 def _known_tier(tier: str) -> str:
-    if tier not in _TIERS:
-        raise wrong(f"one of {', '.join(_TIERS)} is expected")
+    if tier not in TIERS:
+        raise wrong(f"one of {', '.join(TIERS)} is expected")
     return tier
+
+
+AskedTier = Annotated[str, AfterValidator(_known_tier)]
 
 
 class TemplateKwargs(Closed):
@@ -69,7 +72,7 @@ class ChatBody(GenerationBody):
     }
     prompt_param: ClassVar[str] = "messages"
 
-    messages: Annotated[list[MessageBody], Field(min_length=1)]
+    messages: Annotated[list[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES)]
     max_completion_tokens: Annotated[int, Field(ge=1, lt=1 << 32)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -81,7 +84,7 @@ class ChatBody(GenerationBody):
     chat_template_kwargs: TemplateKwargs | None = None
     store: bool | None = None
     metadata: Metadata | None = None
-    service_tier: Annotated[str, AfterValidator(_known_tier)] | None = None
+    service_tier: AskedTier | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
 
@@ -135,12 +138,12 @@ class ChatBody(GenerationBody):
 
     @property
     def urgency(self) -> int:
-        return super().urgency + _TIERS[self.service_tier or "auto"][0]
+        return super().urgency + TIERS[self.service_tier or "auto"][0]
 
     @property
     def tier(self) -> str | None:
         """The service tier as the answer has it, which is where the request has one."""
-        return self.service_tier and _TIERS[self.service_tier][1]
+        return self.service_tier and TIERS[self.service_tier][1]
 
     @property
     def _template(self) -> TemplateKwargs:
@@ -150,7 +153,7 @@ class ChatBody(GenerationBody):
         super().check()
         if self.top_logprobs is not None and not self.logprobs:
             raise invalid("'top_logprobs' is allowed only with 'logprobs': true", "top_logprobs")
-        if self.priority is not None and _TIERS[self.service_tier or "auto"][0]:
+        if self.priority is not None and TIERS[self.service_tier or "auto"][0]:
             raise invalid("'priority' and 'service_tier' cannot both say what comes first", "priority")
         if self.reasoning_effort and self._template.reasoning_effort:
             raise invalid("'reasoning_effort' is given twice", "chat_template_kwargs.reasoning_effort")

@@ -9,14 +9,17 @@ from router.gateway.errors import Json, dumps
 from router.gateway.parsing import Closed, wrong
 
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+$")]
+MAX_SCHEMA = 1 << 18  # characters of JSON
 _OBJECT = '{"type":"object"}'
 
 
 def _is_json(schema: Json) -> Json:
     try:
-        dumps(schema)
+        size = len(dumps(schema))
     except ValueError:  # 1e999 is read as infinity
         raise wrong("it has a number that is out of range") from None
+    if size > MAX_SCHEMA:
+        raise wrong(f"a schema of at most {MAX_SCHEMA} characters is expected, and this one has {size}")
     return schema
 
 

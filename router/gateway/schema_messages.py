@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Discriminator, Field, model_validator
 
 from router.gateway.parsing import Echoed, unsupported, wrong
 
+MAX_MESSAGES = 8192
 Person = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 

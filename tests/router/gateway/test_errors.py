@@ -21,6 +21,13 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 HALF_A_CALL = {"role": "assistant", "tool_calls": [{"id": "a"}]}
 CHAT: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": []}, "messages", "invalid_value"),
+    ({"messages": [{"role": "user", "content": ""}] * 8193}, "messages", "invalid_value"),
+    ({"tools": [{"type": "function", "function": {"name": f"f{n}"}} for n in range(257)]}, "tools", "invalid_value"),
+    (
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"title": "x" * (1 << 18)}}}]},
+        "tools[0].function.parameters",
+        "invalid_value",
+    ),
     ({"messages": None}, "messages", "invalid_type"),
     ({"messages": "Hi"}, "messages", "invalid_type"),
     ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "invalid_type"),
