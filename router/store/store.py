@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from router.store.batches import Batches
+from router.store.completions import Completions
 from router.store.conversations import Conversations
 from router.store.counters import Counters
 from router.store.database import Database
@@ -31,6 +32,7 @@ class Store:
         self.database = Database(url)
         self.responses = Responses(self.database, seal)
         self.events = Events(self.database, seal)
+        self.completions = Completions(self.database, seal)
         self.conversations = Conversations(self.database, seal)
         self.files = Files(self.database, seal)
         self.batches = Batches(self.database, seal)
@@ -58,6 +60,7 @@ class Store:
     async def expire(self, before: float) -> None:
         """Deletes what was stored earlier (unix seconds), and what has expired by itself."""
         await self.responses.expire(before)
+        await self.completions.expire(before)
         await self.conversations.expire(before)
         await self.files.expire(before)
         await self.batches.expire(before)

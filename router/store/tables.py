@@ -122,6 +122,26 @@ work = Table(
     Index(None, "kind", "priority", "place"),
 )
 
+completions = Table(
+    "completions",
+    metadata,
+    Column("place", Serial, primary_key=True),
+    _name("id", unique=True),
+    _name("tenant"),
+    _name("model"),
+    _time(index=True),
+    _content(),
+    Index(None, "tenant", "place"),
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("completion", Serial, ForeignKey("completions.place", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    _name("key", primary_key=True),
+    _name("value"),
+)
+
 files = Table(
     "files",
     metadata,
