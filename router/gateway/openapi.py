@@ -139,7 +139,7 @@ def _path(route: Route) -> str:
 
 
 def _answers(operation: Operation, schemas: Json) -> Json:
-    answers = {operation.gives: {"schema": schemas["answer"]}}
+    answers: Json = {operation.gives: {"schema": schemas["answer"]}}
     if "events" in schemas:
         answers[EVENTS] = {"schema": schemas["events"]}
     return answers

@@ -1,6 +1,6 @@
 """The bodies of /v1/messages: what Anthropic's clients ask, told as the chat that it is."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, Field
 
@@ -165,8 +165,8 @@ class CountBody(Body):
                         param = f"messages[{place}].content[{position}].tool_use_id"
                         raise invalid(f"'{param}': no earlier message has a tool_use of that id", param)
         if isinstance(self.messages[-1], AssistantMessage):
-            message = "the last message is the assistant's: this model cannot go on with a text that was begun for it"
-            raise invalid(message, "messages", "unsupported_value")
+            told = "the last message is the assistant's: this model cannot go on with a text that was begun for it"
+            raise invalid(told, "messages", "unsupported_value")
 
     def chat(self) -> ChatBody:
         """The same for a chat. Raises ApiError."""
@@ -191,11 +191,11 @@ class CountBody(Body):
     def _format(self) -> JsonSchemaFormat | None:
         if not self.output_config or not self.output_config.format:
             return None
-        schema = JsonSchema(name="output", schema=self.output_config.format.schema_)
-        return JsonSchemaFormat(type="json_schema", json_schema=schema)
+        asked = {"name": "output", "schema": self.output_config.format.schema_}
+        return JsonSchemaFormat(type="json_schema", json_schema=JsonSchema.model_validate(asked))
 
     @property
-    def _more(self) -> Json:
+    def _more(self) -> dict[str, Any]:
         """What a chat is asked beside its prompt."""
         return {}
 
@@ -220,7 +220,7 @@ class MessagesBody(CountBody):
     metadata: Metadata | None = None
 
     @property
-    def _more(self) -> Json:
+    def _more(self) -> dict[str, Any]:
         return {
             "max_tokens": self.max_tokens,
             "stop": self.stop_sequences,
