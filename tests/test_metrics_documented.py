@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Metric
 from cluster.fleet import Fleet
 from router.gateway.metrics import Metrics as GatewayMetrics
 from router.metrics import RouterMetrics
+from router.tools.metrics import ToolMetrics
 from workers.metrics import Metrics as WorkerMetrics
 
 PAGE = Path(__file__).parents[1] / "docs/metrics.md"
@@ -20,6 +21,7 @@ PARENT = ("ossia_gateway_process_restarts_total", "counter")  # registered by th
 def test_every_metric_is_documented_and_no_other() -> None:
     registry = CollectorRegistry()
     GatewayMetrics(registry)
+    ToolMetrics(registry)
     RouterMetrics(registry)
     WorkerMetrics(registry)
     known = set(_rows([*registry.collect(), *Fleet([], []).collect()]))
