@@ -3,7 +3,6 @@
 Source: https://platform.openai.com/docs/api-reference/responses.
 """
 
-import functools
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 
@@ -15,14 +14,15 @@ from router.access.access import Access
 from router.gateway.errors import ApiError, Json, invalid
 from router.gateway.intake import Intake
 from router.gateway.openapi import Operation
+from router.gateway.query import page
 from router.gateway.responses.background import Background
 from router.gateway.responses.plans import Plans
-from router.gateway.responses.query import PageQuery, Query, RetrieveQuery, page
+from router.gateway.responses.query import PageQuery, Query, RetrieveQuery
 from router.gateway.responses.run import Plan, Run
 from router.gateway.responses.schema import InputTokensBody, ResponseBody
 from router.gateway.responses.sealed import Sealed
 from router.gateway.responses.state import State
-from router.gateway.responses.view import View
+from router.gateway.responses.view import View, of_tenant
 from router.gateway.sse import Dialect, EventStream, Whole
 from router.store.store import Store
 from router.tools.tools import Tools
@@ -147,8 +147,7 @@ class ResponsesApi:
 
     async def _view(self, tenant: str, include: Collection[str]) -> View:
         """What the tenant sees."""
-        sealed = await self._plans.sealed.open()
-        return View(include, functools.partial(sealed.seal, tenant))
+        return of_tenant(await self._plans.sealed.open(), tenant, include)
 
     def _stream(self, events: AsyncGenerator[list[Json], None]) -> EventStream:
         settings = self._intake.settings

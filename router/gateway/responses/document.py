@@ -57,7 +57,7 @@ def opened(id_: str, body: ResponseBody, effort: Effort) -> Json:
         "prompt_cache_retention": body.prompt_cache_retention,
         "reasoning": {"effort": effort, "summary": None},
         "safety_identifier": body.safety_identifier,
-        "service_tier": "default",
+        "service_tier": body.tier,
         "store": body.stored,
         "temperature": 1.0 if body.temperature is None else body.temperature,
         "text": _text(body),

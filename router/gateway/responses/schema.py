@@ -15,7 +15,7 @@ from router.gateway.parsing import Body, Closed, unsupported, wrong
 from router.gateway.responses.items import InputItem, Item, MessageItem
 from router.gateway.responses.tools import Tool, ToolChoice
 from router.gateway.schema import GenerationBody
-from router.gateway.schema_chat import EFFORTS, AskedEffort, Metadata
+from router.gateway.schema_chat import EFFORTS, TIERS, AskedEffort, AskedTier, Metadata
 from router.gateway.schema_formats import Held, JsonObject, Name, Schema, Text
 from router.gateway.schema_messages import MAX_MESSAGES
 from router.gateway.schema_tools import MAX_TOOLS
@@ -174,11 +174,20 @@ class ResponseBody(Context, GenerationBody):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
-    service_tier: Literal["auto", "default"] | None = None
+    service_tier: AskedTier | None = None
 
     @property
     def stored(self) -> bool:
         return self.store is not False
+
+    @property
+    def urgency(self) -> int:
+        return super().urgency + TIERS[self.service_tier or "auto"][0]
+
+    @property
+    def tier(self) -> str:
+        """The service tier as the answer has it."""
+        return TIERS[self.service_tier or "auto"][1]
 
     @cached_property
     def held(self) -> Held | None:
@@ -201,6 +210,8 @@ class ResponseBody(Context, GenerationBody):
         self.check_context()
         if self.include_usage:
             raise invalid("'include_usage' is for chats: here the last event has the usage", "stream_options.include_usage")
+        if self.priority is not None and TIERS[self.service_tier or "auto"][0]:
+            raise invalid("'priority' and 'service_tier' cannot both say what comes first", "priority")
         if self.background and not self.stored:
             raise invalid("'background' needs 'store': true", "background")
         if self.structured_outputs and self.text and self.text.format and self.text.format.held:

@@ -1,9 +1,11 @@
 """What clients see of items, responses and events as they are kept. Knows nothing of how they came about."""
 
+import functools
 from collections.abc import Callable, Collection
 
 from router.gateway.errors import Json
 from router.gateway.responses.schema import SEALED
+from router.gateway.responses.sealed import Sealed
 
 Seal = Callable[[str], str]
 """Seals a chain of thought."""
@@ -40,6 +42,11 @@ class View:
             case {"response": dict(response)}:
                 shown["response"] = self.response(response)
         return shown
+
+
+def of_tenant(sealed: Sealed, tenant: str, include: Collection[str]) -> View:
+    """What a tenant sees, with a seal that is open."""
+    return View(include, functools.partial(sealed.seal, tenant))
 
 
 def _reasoning(item: Json) -> str:
