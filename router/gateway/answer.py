@@ -3,7 +3,7 @@
 import secrets
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import ClassVar, Generic, TypeVar
 
@@ -15,20 +15,30 @@ from router.gateway.models import fingerprint
 from router.gateway.schema import GenerationBody
 
 P = TypeVar("P", bound=Piece)
+Store = Callable[[Json], Awaitable[None]]
 
 
 class Answer(ABC, Generic[P]):
     """The answer to one request, to be taken once: as `chunks()` or as `whole()`.
 
-    `choices` are those of the first prompt, then of the second and so on, `body.choices` of each.
+    `choices` are those of the first prompt, then of the second and so on, `body.choices` of each. `store` is given the whole
+    answer before the client knows its end, either way.
     """
 
     prefix: ClassVar[str]  # of its id
     objects: ClassVar[tuple[str, str]]  # what a whole answer and a chunk call themselves
 
-    def __init__(self, body: GenerationBody, choices: Sequence[Choice[P]], card: engine_pb2.DescribeResponse) -> None:
+    def __init__(
+        self,
+        body: GenerationBody,
+        choices: Sequence[Choice[P]],
+        card: engine_pb2.DescribeResponse,
+        store: Store | None = None,
+    ) -> None:
         self._body = body
         self._choices = choices
+        self._store = store
+        self._wholes: dict[int, P] = {}
         self._head: Json = {
             "id": f"{self.prefix}-{secrets.token_hex(16)}",
             "created": int(time.time()),
@@ -56,19 +66,31 @@ class Answer(ABC, Generic[P]):
                 told = [self._ended(choice) for choice in self._told(index, piece, index not in begun)]
                 yield [self._chunk([choice]) for choice in (*opening, *told)]
                 begun.add(index)
+                if self._store:
+                    self._gather(index, piece)
+        if self._store:
+            await self._store(self._gathered_all())
         if self._body.include_usage:
             yield [{**self._chunk([]), "usage": self.usage.body()}]
 
     async def whole(self) -> Json:
         """The answer as one object."""
-        wholes: dict[int, P] = {}
         async with aclosing(interleave(self._choices)) as pieces:
             async for index, piece in pieces:
-                if index in wholes:
-                    wholes[index].add(piece)
-                else:
-                    wholes[index] = piece
-        choices = [self._ended(self._gathered(index, wholes[index])) for index in range(len(self._choices))]
+                self._gather(index, piece)
+        whole = self._gathered_all()
+        if self._store:
+            await self._store(whole)
+        return whole
+
+    def _gather(self, index: int, piece: P) -> None:
+        if index in self._wholes:
+            self._wholes[index].add(piece)
+        else:
+            self._wholes[index] = piece
+
+    def _gathered_all(self) -> Json:
+        choices = [self._ended(self._gathered(index, self._wholes[index])) for index in range(len(self._choices))]
         return {**self._head, "object": self.objects[0], "choices": choices, "usage": self.usage.body()}
 
     def _chunk(self, choices: list[Json]) -> Json:

@@ -11,20 +11,22 @@ from ossia.common.vocabulary import encode
 from router.gateway.chat import ChatAnswer
 from router.gateway.completions import CompletionAnswer
 from router.gateway.conversation import prompt
-from router.gateway.errors import Json
 from router.gateway.intake import Intake
+from router.gateway.kept import Kept
 from router.gateway.models import Model, ModelList
 from router.gateway.openapi import Operation
 from router.gateway.schema_chat import ChatBody
 from router.gateway.schema_completions import CompletionBody, Prompt
+from router.gateway.shapes import ChatCompletion, ChatCompletionChunk, Completion
 from router.gateway.sse import EventStream, Whole
 
 
 class Api:
     """Every method is an endpoint; each raises ApiError for whatever is not a 200."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: Intake, kept: Kept) -> None:
         self._intake = intake
+        self._kept = kept
 
     def routes(self) -> Sequence[Route]:
         return [
@@ -34,7 +36,7 @@ class Api:
             Route("/v1/models/{name:path}", self.model),
         ]
 
-    @Operation("Chat", body=ChatBody, events=Json)
+    @Operation("Chat", body=ChatBody, answer=ChatCompletion, events=ChatCompletionChunk)
     async def chat(self, request: Request) -> Response:
         """Continues a conversation; streams or answers whole."""
         intake = self._intake
@@ -46,9 +48,10 @@ class Api:
         tenant = request.state.principal.tenant
         submits = intake.submits(body, [await prompt(intake, body, len(raw), tenant)], card)
         keep = functools.partial(intake.thoughts.keep, tenant, stored=body.store is not False)
-        return self._answer(request, ChatAnswer(intake.source(request), body, submits, card, keep), body.stream)
+        store = functools.partial(self._kept.put, tenant, body) if body.store else None
+        return self._answer(request, ChatAnswer(intake.source(request), body, submits, card, keep, store), body.stream)
 
-    @Operation("Completions", body=CompletionBody, events=Json)
+    @Operation("Completions", body=CompletionBody, answer=Completion, events=Completion)
     async def completions(self, request: Request) -> Response:
         """Continues prompts as they are, text or token ids; streams or answers whole."""
         intake = self._intake

@@ -23,6 +23,7 @@ from router.gateway.entry import Admission, Entry
 from router.gateway.errors import ApiError
 from router.gateway.health import Health, Target, engine_readiness, own
 from router.gateway.intake import Intake
+from router.gateway.kept import Kept
 from router.gateway.metrics import Metrics
 from router.gateway.models import Models
 from router.gateway.page import Page
@@ -63,10 +64,12 @@ def create_app(
     models = Models(engine, settings.served_model_names)
     intake = Intake(engine, settings, metrics, models, Thoughts(store=store.reasoning if store else None))
     health = Health(exposition or own(metrics.registry), admission, unready or engine_readiness(engine), targets)
+    completions = Kept(intake, kept.completions)
     responses = ResponsesApi(intake, kept, tools or Tools(), access)
     routes = [
         *Page().routes(),
-        *Api(intake).routes(),
+        *Api(intake, completions).routes(),
+        *completions.routes(),
         *responses.routes(),
         *Tokenizer(intake).routes(),
         *Cluster(cluster or nothing).routes(),

@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol, Self
 
 from ossia.common.vocabulary import CALL, FIRST_SPECIAL
 from ossia.v1 import engine_pb2
-from router.gateway.answer import Answer
+from router.gateway.answer import Answer, Store
 from router.gateway.choice import Choice, cut_off
 from router.gateway.errors import Json
 from router.gateway.generation import Source
@@ -133,8 +133,9 @@ class ChatAnswer(Answer[ChatPiece]):
         submits: list[engine_pb2.Submit],
         card: engine_pb2.DescribeResponse,
         keep: Keep | None = None,
+        store: Store | None = None,
     ) -> None:
-        super().__init__(body, [ChatChoice(source, body, submit, card, keep) for submit in submits], card)
+        super().__init__(body, [ChatChoice(source, body, submit, card, keep) for submit in submits], card, store)
         if body.tier:
             self._head["service_tier"] = body.tier
         self._with_logprobs = bool(body.logprobs)

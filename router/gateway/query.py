@@ -1,5 +1,6 @@
 """What stands behind the `?` of a request, checked; and lists by pages, as the API has them. Knows no endpoint."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
@@ -8,9 +9,13 @@ from starlette.requests import Request
 
 from router.gateway.errors import ApiError, Json, invalid
 
+_MEMBER = re.compile(r"(\w+)\[(.+)\]")
+
 
 class Query(BaseModel):
-    """Parameters that a path takes; others are refused. Lists are repeated, with `[]` behind their name or without."""
+    """Parameters that a path takes; others are refused. Lists are repeated, with `[]` behind their name or without; members of
+    mappings are called `metadata[key]`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -21,7 +26,9 @@ class Query(BaseModel):
         for name, value in request.query_params.multi_items():
             name = name.removesuffix("[]")
             field = cls.model_fields.get(name)
-            if field is not None and isinstance(field.get_default(call_default_factory=True), list):
+            if (member := _MEMBER.fullmatch(name)) and isinstance(mapping := given.setdefault(member[1], {}), dict):
+                mapping[member[2]] = value
+            elif field is not None and isinstance(field.get_default(call_default_factory=True), list):
                 given.setdefault(name, [])
                 given[name] = [*_list(given[name]), value]
             else:
@@ -44,6 +51,17 @@ def listed(items: Sequence[Json], *, more: bool) -> Json:
     """A page; `more` follow."""
     first, last = (items[0]["id"], items[-1]["id"]) if items else (None, None)
     return {"object": "list", "data": list(items), "first_id": first, "last_id": last, "has_more": more}
+
+
+def page(items: Sequence[Json], asked: PageQuery) -> Json:
+    """The page of these items, which are in the order that they came in. Raises ApiError."""
+    ordered = list(items) if asked.order == "asc" else list(reversed(items))
+    if asked.after is not None:
+        place = next((place for place, item in enumerate(ordered) if item["id"] == asked.after), None)
+        if place is None:
+            raise invalid("there is no such item in this list", "after")
+        ordered = ordered[place + 1 :]
+    return listed(ordered[: asked.limit], more=len(ordered) > asked.limit)
 
 
 def _list(value: object) -> list[object]:
