@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import signal
 import socket
@@ -42,6 +43,7 @@ from router.tools.tools import Tools
 logger = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 75  # longer than clients and load balancers keep idle connections, so that the server never closes one in use
+UNSENT = 1 << 14  # bytes that the kernel holds for a slow reader beyond what is on its way: more would be chunks that queue
 CUT_S = 1  # for connections that are still open after the grace
 
 
@@ -113,6 +115,8 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
             stack.callback(bound.close)
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
             bound.bind(address)
             stack.pop_all()
     except OSError as error:
@@ -184,6 +188,8 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await router.start()
+    gc.collect()
+    gc.freeze()  # what was made so far stays: no collection looks at it again, which would hold every stream up by 60 ms
     try:
         async with serving(app, bound, config.tls and config.tls.context()) as task:
             await seat.serving(f"{config.scheme}://{own}")

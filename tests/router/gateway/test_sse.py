@@ -3,8 +3,10 @@
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import AsyncGenerator
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 import openai
@@ -135,6 +137,24 @@ async def test_a_slow_reader_is_not_buffered_without_bound(start: Any) -> None:
             await asyncio.sleep(0.2)
     assert 0 < now < total * len(delta) / 2, "the engine's deltas were taken although nobody read them"
     await asyncio.wait_for(engine.left.wait(), 5)
+
+
+async def test_the_kernel_queues_little_for_a_slow_reader(start: Any) -> None:
+    total, delta = 3000, encode("word " * 500)
+    gateway = await start(ScriptedEngine(answer("")[:-1], *[delta] * total))
+    url = urlsplit(gateway.url)
+    body = json.dumps({**ASK, "stream": True}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        reader.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(reader, (url.hostname, url.port))
+        await asyncio.get_running_loop().sock_sendall(reader, head.encode() + body)
+        before, now = -1.0, 0.0
+        while not now or before != now:
+            before, now = now, gateway.metric("ossia_gateway_output_tokens_total")
+            await asyncio.sleep(0.2)
+    assert now < 200 * len(delta), "half a megabyte of chunks wait for a client that reads none"
 
 
 async def test_a_bug_in_mid_stream_is_told_without_internals(start: Any, caplog: pytest.LogCaptureFixture) -> None:
