@@ -11,9 +11,9 @@ from ossia.v1 import engine_pb2
 from router.gateway.anthropic.answer import MessagesAnswer, Shown
 from router.gateway.anthropic.errors import EVENTS, PATH, MessageError
 from router.gateway.anthropic.schema import CountBody, MessagesBody, Thinking, ThinkingDisabled
+from router.gateway.anthropic.shapes import MessageAnswer, MessageEvent, TokenCount
 from router.gateway.chat import ChatChoice
 from router.gateway.conversation import prompt
-from router.gateway.errors import Json
 from router.gateway.intake import Intake
 from router.gateway.openapi import Operation
 from router.gateway.sse import EventStream, Whole
@@ -31,7 +31,7 @@ class Messages:
             Route(f"{PATH}/count_tokens", self.count, methods=["POST"]),
         ]
 
-    @Operation("Messages", body=MessagesBody, events=Json, error=MessageError)
+    @Operation("Messages", body=MessagesBody, answer=MessageAnswer, events=MessageEvent, error=MessageError)
     async def create(self, request: Request) -> Response:
         """Continues a conversation as Anthropic's API does; streams or answers whole."""
         intake = self._intake
@@ -52,7 +52,7 @@ class Messages:
             return EventStream(answer.chunks(), intake.settings.admission_s, intake.settings.ping_s, EVENTS)
         return Whole(answer.whole())
 
-    @Operation("Messages", body=CountBody, answer=dict[str, int], error=MessageError)
+    @Operation("Messages", body=CountBody, answer=TokenCount, error=MessageError)
     async def count(self, request: Request) -> Response:
         """The tokens of a prompt, which are not generated from."""
         intake = self._intake

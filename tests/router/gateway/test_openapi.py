@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -16,7 +17,7 @@ from starlette.testclient import TestClient
 
 from router.gateway.app import create_app
 from router.gateway.openapi import declared
-from tests.fakes.scripted import MODEL, ScriptedEngine
+from tests.fakes.scripted import MODEL, ScriptedEngine, answer, call, pairs
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +131,54 @@ class Links(HTMLParser):
         self.links.add(given.get("href") or "#")
         if "src" in given or tag in ("script", "link", "img", "iframe"):
             self.foreign.append(tag)
+
+
+TOOL = {"name": "weather", "description": "The sky."}
+ASKED: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {
+        **CHAT,
+        "tools": [{"type": "function", "function": TOOL}],
+        "logprobs": True,
+        "top_logprobs": 1,
+        "stream_options": {"include_usage": True},
+    },
+    "/v1/completions": {"model": MODEL, "prompt": "x", "logprobs": 1, "return_token_ids": True},
+    "/v1/messages": {
+        **CHAT,
+        "max_tokens": 50,
+        "tools": [{**TOOL, "input_schema": {}}],
+        "thinking": {"type": "adaptive"},
+    },
+}
+TURNS = [answer("Hello", "Think."), call("weather", '{"city":"Oslo"}', "Think."), [200_002]]
+
+
+@pytest.mark.parametrize("tokens", TURNS, ids=["text", "call", "nothing"])
+@pytest.mark.parametrize("path", ASKED)
+def test_answers_are_told_whole(document: dict[str, Any], path: str, tokens: list[int]) -> None:
+    """Every key is in the document, and every one that it says is always there is."""
+    closed = _closed(document)
+    told = closed["paths"][path]["post"]["responses"]["200"]["content"]
+    client = TestClient(create_app(ScriptedEngine(*pairs(tokens, 2))))
+    body = ASKED[path]
+    whole = client.post(path, json={key: value for key, value in body.items() if key != "stream_options"}).json()
+    _hold(closed, told["application/json"]["schema"], whole)
+    lines = client.post(path, json={**body, "stream": True}).text.splitlines()
+    events = [line.removeprefix("data: ") for line in lines if line.startswith("data: ") and line != "data: [DONE]"]
+    assert len(events) > 1
+    for event in events:
+        _hold(closed, told["text/event-stream"]["schema"], json.loads(event))
+
+
+def _closed(part: Any) -> Any:
+    """The same, with no key allowed that is not named."""
+    if isinstance(part, list):
+        return [_closed(inner) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    closed = {key: _closed(value) for key, value in part.items()}
+    return {"additionalProperties": False, **closed} if "properties" in part and "type" in part else closed
+
+
+def _hold(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
+    Draft202012Validator({**document, **schema}).validate(value)
