@@ -71,7 +71,9 @@ class Ledger:
         self.day = int(self.at // _DAY_S)
         self._spent: int = tally["spent"] if tally.get("day") == self.day else 0
         slots = tally.get("slots", {}).items()
-        self._others = {name: (count, until) for name, (count, until) in slots if until > self.at and name != holder}
+        self._others: dict[str, tuple[int, float]] = {
+            name: (count, until) for name, (count, until) in slots if until > self.at and name != holder
+        }
         self._holder = holder
         self.held = held
 

@@ -26,7 +26,7 @@ def run(*arguments: str) -> Result:
 
 
 def listed(url: str) -> list[dict[str, Any]]:
-    return json.loads(run("list", "--json", "--database", url).stdout)
+    return list(json.loads(run("list", "--json", "--database", url).stdout))
 
 
 def test_a_key_is_printed_once_and_only_its_digest_is_kept(url: str, tmp_path: Path) -> None:

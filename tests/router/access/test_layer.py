@@ -37,7 +37,8 @@ def client(gateway: Gateway, key: str) -> openai.AsyncOpenAI:
 
 
 async def prompt_tokens(gateway: Gateway, key: str) -> int:
-    return (await client(gateway, key).chat.completions.create(**ASK)).usage.prompt_tokens  # type: ignore[union-attr]
+    got = await client(gateway, key).chat.completions.create(**ASK)
+    return int(got.usage.prompt_tokens)
 
 
 async def test_a_key_is_needed_and_tells_whose_the_request_is(guarded: Any, new_key: NewKey) -> None:
@@ -106,7 +107,8 @@ async def test_headers_tell_what_is_left(guarded: Any, new_key: NewKey) -> None:
         assert 9_600 < int(raw.headers["x-ratelimit-remaining-tokens"]) < 9_900
         assert raw.headers["x-ratelimit-reset-requests"].endswith("s")
         if stream:
-            [chunk async for chunk in raw.parse()]
+            stream_of: Any = raw.parse()
+            [chunk async for chunk in stream_of]
     assert "x-ratelimit-limit-requests" not in (await asking.models.with_raw_response.list()).headers
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ async def test_most_requests_ask_no_database(stores: list[Store]) -> None:
     changes = 0
     change = meter._counters.change
 
-    async def counted(*arguments: object) -> object:
+    async def counted(*arguments: Any) -> Any:
         nonlocal changes
         changes += 1
         return await change(*arguments)
