@@ -65,17 +65,19 @@ class Limits:
         priority: int = 0,
         deadline_s: float | None = None,
         salt: bytes = b"",
+        held: bool = False,
         grammar: Grammar | None = None,
     ) -> Request:
         """A request that fits; raises Refusal (INVALID) naming the field at fault.
 
-        `resume` is output that was told before, and `scored` how many log probabilities of the prompt were. `grammar` is taken
-        over, at its start. The request may be made in one thread and run in another.
+        `resume` is output that was told before, and `scored` how many log probabilities of the prompt were. `held` says that it
+        will be held to a grammar by `hold`; one that is at hand can be given instead. The request may be made in one thread
+        and run in another.
         """
         check_tokens(prompt, self.vocab_size, "prompt")
         check_tokens(resume, self.vocab_size, "resume.tokens")
         check_sampling(sampling, self.vocab_size)
-        if grammar is not None and sampling.ignore_eos:
+        if (held or grammar is not None) and sampling.ignore_eos:
             message = "ignore_eos contradicts the grammar, behind whose end nothing may come"
             raise invalid(message, "SAMPLING_CONTRADICTORY", "sampling.ignore_eos")
         if scored and scored >= len(prompt):
@@ -92,13 +94,14 @@ class Limits:
             stops=stops,
             chain=Chain(salt, self.block_size, self.turn_token_id),
             block_size=self.block_size,
-            grammar=grammar,
             adjustments=adjustments(sampling, stops, tokens.array),
             priority=priority,
             deadline_s=deadline_s,
             scored=len(prompt) - 1 if resume else scored,  # they were told before the first token of output
         )
         _resume(request, resume)
+        if grammar is not None:
+            hold(request, grammar)
         return request
 
     def _max_tokens(self, prompt: int, sampling: Sampling) -> int:
@@ -124,12 +127,17 @@ class Limits:
         return invalid(f"{held}; {what} do not fit", "CONTEXT_LENGTH_EXCEEDED", field)
 
 
+def hold(request: Request, grammar: Grammar) -> None:
+    """Takes over a grammar at its start; raises Refusal (INVALID) where it forbids what was resumed."""
+    try:
+        request.hold(grammar)
+    except ValueError as error:
+        raise invalid(f"the grammar forbids the resumed output: {error}", "RESUME_MISMATCH", "resume.tokens") from error
+
+
 def _resume(request: Request, tokens: Sequence[int]) -> None:
     """The request goes on behind these."""
     early = next((index for index, token in enumerate(tokens[:-1]) if token in request.stops), None)
     if early is not None:
         raise invalid(f"token {early} of the resumed output has ended it", "RESUME_MISMATCH", "resume.tokens")
-    try:
-        request.extend(tokens)
-    except ValueError as error:
-        raise invalid(f"the grammar forbids the resumed output: {error}", "RESUME_MISMATCH", "resume.tokens") from error
+    request.extend(tokens)

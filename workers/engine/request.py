@@ -39,7 +39,6 @@ class Request:
     stops: frozenset[int]
     chain: Chain
     block_size: int
-    grammar: Grammar | None = None  # after the output
     adjustments: Adjustments | None = None  # after the output
     priority: int = 0
     deadline_s: float | None = None  # on the scheduler's clock
@@ -52,12 +51,12 @@ class Request:
     blocks: Ints = field(default_factory=Ints)  # block table of the full group, empty where the request does not run
     sliding: list[int] = field(default_factory=list)  # of the sliding group, from block `Geometry.first(computed)` on
     pace: Pace = field(default_factory=Pace)
-    mask: Allowed = field(init=False)  # the grammar's, for the next output token
+    grammar: Grammar | None = field(init=False, default=None)  # after the output
+    mask: Allowed = field(init=False, default=None)  # the grammar's, for the next output token
 
     def __post_init__(self) -> None:
         self.chain.extend(self.tokens.array, 0)
         self.chain.marks.add((self.prompt_tokens - 1) // self.block_size)
-        self.mask = self.grammar.mask() if self.grammar is not None else None
 
     @property
     def length(self) -> int:
@@ -100,6 +99,13 @@ class Request:
         if self.more <= 0 and not self.unscored:
             return Finish.LENGTH
         return Finish.GRAMMAR if isinstance(self.mask, np.ndarray) and not self.mask.any() else None
+
+    def hold(self, grammar: Grammar) -> None:
+        """Holds the output to a grammar at its start. Raises ValueError where it forbids what there is of it."""
+        for token in self.output.tolist():
+            if token not in self.stops:
+                grammar.accept(token)
+        self.grammar, self.mask = grammar, grammar.mask()
 
     def extend(self, tokens: Sequence[int]) -> None:
         """The output goes on by these, at most the last of which is a stop. Raises ValueError where the grammar forbids one."""

@@ -47,15 +47,15 @@ class Admission:
             if self.closed is not None:
                 raise self.closed
             stream.check(submit.rid)
-            request = None if submit.HasField("grammar") else codec.request(key, submit, self._engine.limits)
+            request = codec.request(key, submit, self._engine.limits)
         except Refusal as refusal:
             self._journal.refused(submit, refusal)
             stream.refuse(submit.rid, refusal)
             return
         credit = submit.credit_tokens if submit.HasField("credit_tokens") else None
         stream.open(submit.rid, len(submit.resume.tokens), credit, submit.resume.prompt_logprobs)
-        if request is None:
-            self._compiling[key] = _Compiling(submit, now, asyncio.create_task(self._compile(key, submit, now)))
+        if submit.HasField("grammar"):
+            self._compiling[key] = _Compiling(submit, now, asyncio.create_task(self._compile(request, submit, now)))
         else:
             self._start(request, submit, now)
 
@@ -65,17 +65,17 @@ class Admission:
         else:
             self._engine.cancel(key)
 
-    async def _compile(self, key: Key, submit: engine_pb2.Submit, received: float) -> None:
+    async def _compile(self, request: Request, submit: engine_pb2.Submit, received: float) -> None:
         left_s = submit.deadline_unix_ms / 1e3 - time.time() if submit.HasField("deadline_unix_ms") else None
         try:
             async with asyncio.timeout(left_s):
-                request = await self._grammars.request(key, submit)
+                await self._grammars.hold(request, submit)
         except Refusal as refusal:
-            self._withdraw(key, refusal)
+            self._withdraw(request.key, refusal)
         except TimeoutError:
-            self._withdraw(key, Finish.DEADLINE)
+            self._withdraw(request.key, Finish.DEADLINE)
         else:
-            del self._compiling[key]
+            del self._compiling[request.key]
             self._journal.compiled(received)
             self._start(request, submit, received)
 

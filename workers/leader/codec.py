@@ -8,7 +8,6 @@ from google.rpc import status_pb2
 from ossia.common import wire
 from ossia.v1 import engine_pb2
 from workers.engine.errors import Cause, Refusal
-from workers.engine.grammar import Grammar
 from workers.engine.limits import Limits
 from workers.engine.report import KvEvents, Load, TokenLogprobs, Usage
 from workers.engine.request import Finish, Key, Request
@@ -32,8 +31,8 @@ SCALARS = tuple(
 )
 
 
-def request(key: Key, submit: engine_pb2.Submit, limits: Limits, grammar: Grammar | None = None) -> Request:
-    """The request that a Submit asks for, held to `grammar`, which is that of the Submit; raises Refusal."""
+def request(key: Key, submit: engine_pb2.Submit, limits: Limits) -> Request:
+    """The request that a Submit asks for, not held to its grammar yet; raises Refusal."""
     return limits.accept(
         key,
         list(submit.prompt),
@@ -43,7 +42,7 @@ def request(key: Key, submit: engine_pb2.Submit, limits: Limits, grammar: Gramma
         priority=submit.priority,
         deadline_s=submit.deadline_unix_ms / 1e3 if submit.HasField("deadline_unix_ms") else None,
         salt=submit.cache_salt,
-        grammar=grammar,
+        held=submit.HasField("grammar"),
     )
 
 

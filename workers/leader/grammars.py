@@ -1,4 +1,4 @@
-"""Makes requests that have grammars: off the event loop and off the step thread, for compiling one takes up to seconds."""
+"""Holds requests to their grammars: off the event loop and off the step thread, for compiling one takes up to seconds."""
 
 import asyncio
 import logging
@@ -9,9 +9,8 @@ from typing import Protocol
 from ossia.v1 import engine_pb2
 from workers.engine.errors import Cause, Refusal
 from workers.engine.grammar import Grammar
-from workers.engine.limits import Limits
-from workers.engine.request import Key, Request
-from workers.leader import codec
+from workers.engine.limits import hold
+from workers.engine.request import Request
 
 logger = logging.getLogger(__name__)
 
@@ -37,15 +36,15 @@ class Grammars:
     Those of headers alone, which every conversation has, take milliseconds and do not queue behind those with contents.
     """
 
-    def __init__(self, limits: Limits, compile: Compile) -> None:
-        self._limits = limits
+    def __init__(self, vocab_size: int, compile: Compile) -> None:
+        self._vocab_size = vocab_size
         self._compile = compile
         self._headers = ThreadPoolExecutor(THREADS, "headers")
         self._contents = ThreadPoolExecutor(THREADS, "contents")
         self._compiling: dict[bytes, asyncio.Future[Compiled]] = {}
 
-    async def request(self, key: Key, submit: engine_pb2.Submit) -> Request:
-        """The request that a Submit with a grammar asks for; raises Refusal.
+    async def hold(self, request: Request, submit: engine_pb2.Submit) -> None:
+        """Holds the request to the grammar of its Submit; raises Refusal.
 
         One with resumed output is never refused for want of room, for its client has been promised the rest. Where time runs
         out it is, as of a replica that fails: a router moves it on, and comes back to what has been compiled meanwhile.
@@ -55,7 +54,7 @@ class Grammars:
             async with asyncio.timeout(PATIENCE_S):
                 compiled = await asyncio.shield(self._compiled(submit.grammar, resumed))
                 loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._pool(submit.grammar), self._request, key, submit, compiled)
+                await loop.run_in_executor(self._pool(submit.grammar), lambda: hold(request, compiled.start()))
         except (Refusal, asyncio.CancelledError):
             raise
         except TimeoutError as error:
@@ -77,7 +76,7 @@ class Grammars:
             pool, loop = self._pool(message), asyncio.get_running_loop()
             if len(self._compiling) >= MAX_COMPILING and pool is self._contents and not resumed:
                 raise _busy(f"{MAX_COMPILING} grammars are being compiled")
-            compiling = loop.run_in_executor(pool, self._compile, message, self._limits.vocab_size)
+            compiling = loop.run_in_executor(pool, self._compile, message, self._vocab_size)
             self._compiling[name] = compiling
             compiling.add_done_callback(lambda done: self._forget(name, done))
         return self._compiling[name]
@@ -90,9 +89,6 @@ class Grammars:
         del self._compiling[name]
         if not done.cancelled():
             done.exception()  # whoever asked for it may be gone: then nobody else looks at it
-
-    def _request(self, key: Key, submit: engine_pb2.Submit, compiled: Compiled) -> Request:
-        return codec.request(key, submit, self._limits, compiled.start())
 
 
 def _busy(message: str, cause: Cause = Cause.EXHAUSTED) -> Refusal:

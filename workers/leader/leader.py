@@ -46,7 +46,7 @@ class Leader:
         wire.require_token(host, token)
         self._loop = asyncio.get_running_loop()
         self.engine = Engine(runner, limits, self._publish, beat_s)
-        self._grammars = Grammars(limits, compile)
+        self._grammars = Grammars(limits.vocab_size, compile)
         self._service = Service(self.engine, card, Journal(metrics), self._grammars)
         self.address = ""  # host:port, once it listens
         self._listen = (host, port)

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossia.v1 import engine_pb2
-from tests.fakes.grammar import FakeGrammar
 from tests.fakes.runner import FakeRunner
 from tests.workers.leader.harness import LIMITS
 from workers.engine.errors import Cause, Refusal
@@ -78,12 +77,9 @@ def test_a_submit_becomes_a_request() -> None:
         deadline_unix_ms=1500,
         cache_salt=b"salt",
     )
-    submit.sampling.ignore_eos = False  # what has a grammar has an end
-    grammar = FakeGrammar(1)
-    request = codec.request((3, 4), submit, LIMITS, grammar)
+    request = codec.request((3, 4), submit, LIMITS)
     plain = codec.request((3, 4), engine_pb2.Submit(prompt=range(10, 20)), LIMITS)
     assert (request.key, request.priority, request.deadline_s, request.scored) == ((3, 4), -2, 1.5, 3)
-    assert request.grammar is grammar
     assert plain.chain.names[0] != request.chain.names[0]
     submit.resume.tokens.extend([21, 22])
     resumed = codec.request((3, 4), submit, LIMITS)

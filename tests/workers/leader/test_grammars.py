@@ -197,6 +197,22 @@ async def test_refusals_answer_the_submit() -> None:
         assert server.received == 0
 
 
+async def test_what_the_replica_cannot_hold_is_refused_before_anything_is_compiled() -> None:
+    compiler = Compiler(Semaphore(0))  # which never gets on
+    async with serving(compile=compiler) as server:
+        client = Client(server.stub())
+        await client.submit(1, [], grammar=held(1))
+        await client.submit(2, [5], max_tokens=LIMITS.max_context, grammar=held(2))
+        await client.submit(3, [5], grammar=held(3), sampling=engine_pb2.Sampling(ignore_eos=True))
+        await client.finish(1, 2, 3)
+        assert [reason(client.last(rid).error)[1:] for rid in (1, 2, 3)] == [
+            ("EMPTY_PROMPT", "prompt"),
+            ("CONTEXT_LENGTH_EXCEEDED", "sampling.max_tokens"),
+            ("SAMPLING_CONTRADICTORY", "sampling.ignore_eos"),
+        ]
+        assert compiler.compiled == []
+
+
 def forbidden(seed: int) -> list[int]:
     """A beginning that ends with what the grammar forbids there."""
     state: list[int] = []
