@@ -16,13 +16,13 @@ class Guarded:
     """The grammar, up to its first exception; behind that, nothing may come next.
 
     So its request ends with the token that comes next, which the last mask before the failure allows: all that is told of it
-    is held to its grammar.
+    is held to its grammar. `failed` tells it from a dead end.
     """
 
     def __init__(self, grammar: Grammar, vocab_size: int) -> None:
         self._grammar = grammar
         self._nothing: Allowed = np.zeros(-(-vocab_size // 32), np.uint32)
-        self._failed = False
+        self.failed = False
 
     def mask(self) -> Allowed:
         return self._try(self._grammar.mask, self._nothing)
@@ -37,7 +37,7 @@ class Guarded:
         return self._try(lambda: self._grammar.forced(limit), [])
 
     def _try(self, call: Callable[[], T], otherwise: T) -> T:
-        if self._failed:
+        if self.failed:
             return otherwise
         try:
             return call()
@@ -45,5 +45,5 @@ class Guarded:
             raise
         except BaseException:  # a panic of native code is no Exception
             logger.exception("a grammar failed by our own fault: its request ends")
-            self._failed = True
+            self.failed = True
             return otherwise

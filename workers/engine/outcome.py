@@ -40,7 +40,7 @@ def _outcome(chunk: Chunk, sampled: Sampled, tokens: list[int], scores: range, s
     if broken:
         end = Refusal(Cause.BROKEN, "the model's logits are not finite numbers", reason="LOGITS_NOT_FINITE")
     elif NOTHING_ALLOWED in accepted:
-        end = Finish.GRAMMAR
+        end = chunk.request.held_up
     if end is not None:
         accepted = tuple(token for token in accepted if token >= 0)
     asked = samples[: len(accepted)] if chunk.request.sampling.logprobs >= 0 else ()

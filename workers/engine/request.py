@@ -8,6 +8,7 @@ import numpy as np
 
 from workers.engine.adjustments import Adjustments
 from workers.engine.grammar import Allowed, Grammar
+from workers.engine.guarded import Guarded
 from workers.engine.hashing import Chain
 from workers.engine.ints import Array, Ints
 from workers.engine.pace import Pace
@@ -21,7 +22,8 @@ class Finish(Enum):
     LENGTH = "length"
     CANCELLED = "cancelled"
     DEADLINE = "deadline"
-    GRAMMAR = "grammar"
+    GRAMMAR = "grammar"  # a dead end
+    GRAMMAR_FAILED = "grammar_failed"  # our own fault
 
 
 @dataclass(eq=False)
@@ -98,7 +100,13 @@ class Request:
             return Finish.STOP
         if self.more <= 0 and not self.unscored:
             return Finish.LENGTH
-        return Finish.GRAMMAR if isinstance(self.mask, np.ndarray) and not self.mask.any() else None
+        return self.held_up if isinstance(self.mask, np.ndarray) and not self.mask.any() else None
+
+    @property
+    def held_up(self) -> Finish:
+        """Why nothing may come next, where that is so."""
+        failed = isinstance(self.grammar, Guarded) and self.grammar.failed
+        return Finish.GRAMMAR_FAILED if failed else Finish.GRAMMAR
 
     def hold(self, grammar: Grammar) -> None:
         """Holds the output to a grammar at its start. Raises ValueError where it forbids what there is of it."""

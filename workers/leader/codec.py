@@ -25,6 +25,7 @@ FINISHES = {
     Finish.CANCELLED: engine_pb2.FINISH_REASON_CANCELLED,
     Finish.DEADLINE: engine_pb2.FINISH_REASON_DEADLINE,
     Finish.GRAMMAR: engine_pb2.FINISH_REASON_GRAMMAR,
+    Finish.GRAMMAR_FAILED: engine_pb2.FINISH_REASON_GRAMMAR,
 }
 SCALARS = tuple(
     field.name for field in engine_pb2.Sampling.DESCRIPTOR.fields if field.name not in ("stop_token_ids", "logit_bias")

@@ -83,7 +83,7 @@ def test_a_grammar_that_fails_ends_its_own_request(method: str, call: int, caplo
     harness.run()
     whole = alone([9], sampling, grammar=Failing("none", 0), memory=1)
     assert harness.tokens(1) == alone([10], sampling, memory=1)
-    assert harness.end(0) is Finish.GRAMMAR
+    assert harness.end(0) is Finish.GRAMMAR_FAILED
     assert 0 < len(harness.tokens(0)) < 40
     assert harness.tokens(0) == whole[: len(harness.tokens(0))]
     assert [record.exc_info is not None for record in caplog.records] == [True]
