@@ -48,11 +48,11 @@ class Client:
             raise UserError(f"the server of {self.model} returns no token_ids: evaluate one that knows return_token_ids")
         return tokens
 
-    async def chat(self, task: Task, temperature: float = 0, seed: int = 0, strict: bool = False) -> Said:
-        """The turn as the chat endpoint tells it; arguments of `strict` functions are held to their schema."""
+    async def chat(self, task: Task, temperature: float = 0, seed: int = 0) -> Said:
+        """The turn as the chat endpoint tells it."""
         body: dict[str, Any] = {"messages": [message(each) for each in task.messages], "reasoning_effort": task.effort}
         if task.tools:
-            body["tools"] = tools(task, strict)
+            body["tools"] = tools(task)
         async with self._free:
             answer = await self._client.chat.completions.create(
                 model=self.model, max_completion_tokens=LONGEST, temperature=temperature, seed=seed, **body
@@ -67,17 +67,12 @@ class Client:
         return Said(choice.message.content or "", reasoning, calls, choice.finish_reason != "length")
 
 
-def tools(task: Task, strict: bool = False) -> list[dict[str, Any]]:
+def tools(task: Task) -> list[dict[str, Any]]:
     """The task's tools as the API takes them."""
     return [
         {
             "type": "function",
-            "function": {
-                "name": tool.name,
-                "description": tool.description,
-                "parameters": {**(tool.parameters or {}), "additionalProperties": False} if strict else tool.parameters,
-                "strict": strict,
-            },
+            "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
         }
         for tool in task.tools
     ]

@@ -28,12 +28,12 @@ from training import judge, report, rows
 from training.client import Client
 from training.judge import Said
 from training.kinds import KINDS
+from training.kinds.counting import README
 from training.report import Row, share
 from training.task import EFFORTS, Make, Task
 from workers.checkpoint import open_checkpoint
 
 CALL = "call"
-STRAWBERRY = "How many rs are in the word 'strawberry'?"
 WELL_FORMED, GREEDY, CALLS, ANSWERS = 0.99, 1.0, 0.90, 0.85
 NUMBER = re.compile(r"\d+|\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten)\b")
 Result = TypeVar("Result")
@@ -70,8 +70,7 @@ async def evaluate(client: Client, counts: Counts, kinds: Mapping[str, Make]) ->
     measured = [
         await well_formed(client, mixed(kinds, counts.turns, "sampled"), 1, WELL_FORMED),
         await well_formed(client, mixed(kinds, counts.turns, "greedy"), 0, GREEDY),
-        await answers(client, CALL, tasks(kinds, CALL, counts.tools, "answers"), None),
-        await answers(client, CALL, tasks(kinds, CALL, counts.tools, "answers"), CALLS, strict=True),
+        await answers(client, CALL, tasks(kinds, CALL, counts.tools, "answers"), CALLS),
     ]
     for kind in kinds:
         if kind != CALL:
@@ -92,12 +91,10 @@ async def well_formed(client: Client, asked: Sequence[Task], temperature: float,
     return share(what, told, bar)
 
 
-async def answers(client: Client, kind: str, asked: Sequence[Task], bar: float | None, strict: bool = False) -> Row:
+async def answers(client: Client, kind: str, asked: Sequence[Task], bar: float) -> Row:
     """Of turns through the chat endpoint, greedy, how many are right."""
-    said = await _gather(kind, [client.chat(task, strict=strict) for task in asked])
+    said = await _gather(kind, [client.chat(task) for task in asked])
     what = f"{kind}: right function and exactly right arguments" if kind == CALL else f"{kind}: right answer"
-    if strict:
-        what += ", where functions are declared strict"
     return share(what, [_failure(*pair) for pair in zip(asked, said, strict=True)], bar)
 
 
@@ -114,7 +111,7 @@ async def efforts(client: Client, asked: Sequence[Task]) -> Row:
 
 async def strawberry(client: Client, temperature: float, times: int, bar: float | None) -> Row:
     """The README's prompt."""
-    task = Task("counting", (Message("user", STRAWBERRY),), "medium", "", "3", accepts=says_three)
+    task = Task("counting", (Message("user", README[2]),), "medium", "", "3", accepts=says_three)
     said = await _gather("strawberry", [client.chat(task, temperature, seed) for seed in range(times)])
     return share(
         f"the README's prompt, temperature {temperature:g}: right answer", [_failure(task, each) for each in said], bar

@@ -20,6 +20,7 @@ from training import client as api
 from training import evaluate, judge
 from training.judge import Said
 from training.kinds import KINDS
+from training.kinds.counting import README
 from training.sample import prompt
 from training.task import EFFORTS, Task
 from workers.model.layout import Layout
@@ -101,7 +102,7 @@ def test_eight_ranks_are_refused(folder: Path, expanded: Path) -> None:
 def test_the_readme_prompt(client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(
         model=client.models.list().data[0].id,
-        messages=[{"role": "user", "content": evaluate.STRAWBERRY}],
+        messages=[{"role": "user", "content": README[2]}],
         max_completion_tokens=100,
         temperature=0,
         stream=True,
@@ -111,7 +112,7 @@ def test_the_readme_prompt(client: openai.OpenAI) -> None:
 
 
 def test_the_readme_has_that_prompt() -> None:
-    assert evaluate.STRAWBERRY in (Path(__file__).parents[2] / "README.md").read_text()
+    assert README[2] in (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def test_a_tool_loop(client: openai.OpenAI) -> None:

@@ -53,7 +53,11 @@ def test_attention_with_a_shared_prefix_a_window_and_sinks(prefix: int, window: 
         return torch.cat([seen[0][:prefix], *(row[prefix:] for row in seen)])
 
     inputs = [made(prefix + ROWS * LENGTH, width * DIM, seed=1), made(width, DIM, seed=2), made(QUERIES, seed=3)]
-    assert_same(lambda *given: kernels.attention(*given, turns, shape, window), plain, inputs)
+
+    def fused(heads: Tensor, bias: Tensor, sinks: Tensor) -> Tensor:
+        return kernels.attention(heads, bias, sinks, turns, shape, window)
+
+    assert_same(fused, plain, inputs)
 
 
 def _attend(heads: Tensor, sinks: Tensor, turns: tuple[Tensor, Tensor], window: int) -> Tensor:
@@ -91,7 +95,10 @@ def test_gate_computes_only_experts_that_have_a_share() -> None:
         """What has no share gets no gradient of it either: it is not computed."""
         return lambda both, bias, given: gradient(both, bias, torch.where(given == 0, given.detach(), given))
 
-    assert_same(without(lambda *given: kernels.gate(*given, 7.0)), without(plain), inputs)
+    def fused(both: Tensor, bias: Tensor, shares: Tensor) -> Tensor:
+        return kernels.gate(both, bias, shares, 7.0)
+
+    assert_same(without(fused), without(plain), inputs)
 
 
 def test_losses_with_a_class_of_many() -> None:
