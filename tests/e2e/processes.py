@@ -72,11 +72,15 @@ class ShardGang:
 
 
 class GatewayProcess:
-    """`ossia gateway` over one engine, on a free port."""
+    """`ossia gateway` over one engine; port 0 is a free one."""
 
-    def __init__(self, folder: Path, engine: str) -> None:
+    def __init__(self, folder: Path, engine: str, port: int = 0) -> None:
         self._folder, self._engine = folder, engine
-        self.url = f"http://127.0.0.1:{free_port()}"
+        self.url = f"http://127.0.0.1:{port or free_port()}"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def __enter__(self) -> Self:
         file = self._folder / "gateway.stderr"

@@ -1,0 +1,229 @@
+"""What the gateway costs, beside an engine that costs it nothing: added time to first token, streamed tokens, memory.
+
+    python -m benchmarks.gateway first-token [--rate 200] [--peer NAME=URL,KEY,MODEL]
+    python -m benchmarks.gateway streams [--streams 256]
+    python -m benchmarks.gateway memory [--requests 100000]
+
+The gateway, one process, has a core of its own; client and engine have the other one. Requests are streamed chats. Prints one
+JSON object a line. `first-token`: requests come at random (a Poisson process), one in six straight to the simulated engine over
+gRPC: the added time is the difference to those. `streams`: each is followed by another one, and the engine replays tokens, as
+fast as it is told. `cpu` is the gateway's, in cores, so `tokens_per_cpu_s` is what a whole core would stream, whatever else
+runs on the machine. `memory`: short requests to the simulated engine; resident memory of the gateway after each tenth of them.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from benchmarks.gateway.engine import MODEL
+from benchmarks.gateway.load import Ask, Pool, Seen
+from ossia.common.vocabulary import encode
+from ossia.v1 import engine_pb2
+from router.client import EngineClient
+from tests.e2e.processes import GatewayProcess
+
+CORES = sorted(os.sched_getaffinity(0))
+OTHERS, OWN = CORES[0], CORES[-1]  # cores: of client and engine, of the gateway
+PROBE = 5  # every so many requests one goes straight to the engine
+WARM_UP = 100  # requests that are not counted
+STEP_S = 0.01  # of the engine, as real ones take: shorter ones would keep their core from the client
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    first = kinds.add_parser("first-token")
+    first.add_argument("--rate", type=float, default=200.0, help="requests a second")
+    first.add_argument("--requests", type=int, default=4000)
+    first.add_argument("--peer", action="append", default=[], help="NAME=URL,KEY,MODEL: a proxy in front of this gateway")
+    first.add_argument("--port", type=int, default=8100, help="of the gateway, where peers find it")
+    streams = kinds.add_parser("streams")
+    streams.add_argument("--streams", type=int, default=256)
+    streams.add_argument("--rate", type=float, default=500.0, help="tokens a second that the engine tells of each")
+    streams.add_argument("--seconds", type=float, default=20.0)
+    memory = kinds.add_parser("memory")
+    memory.add_argument("--requests", type=int, default=100_000)
+    memory.add_argument("--concurrency", type=int, default=32)
+    for kind, prompt, output in ((first, 64, 16), (streams, 64, 1024), (memory, 16, 4)):
+        kind.add_argument("--prompt-words", type=int, default=prompt)
+        kind.add_argument("--output-tokens", type=int, default=output)
+    options = parser.parse_args()
+    os.sched_setaffinity(0, [OTHERS])
+    {"first-token": first_token, "streams": saturate, "memory": soak}[options.kind](options)
+
+
+# ---------------------------------------------------------------- processes
+
+
+@contextmanager
+def engine(module: str, *arguments: object) -> Iterator[str]:
+    """Runs one of the two; its address."""
+    command = [sys.executable, "-m", f"benchmarks.gateway.{module}", str(OTHERS), *map(str, arguments)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdin and process.stdout
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.stdin.close()
+        process.wait(30)
+        process.stdout.close()
+
+
+@contextmanager
+def gateway(address: str, port: int = 0) -> Iterator[tuple[str, psutil.Process]]:
+    """The gateway's URL, and its process, on its core."""
+    with tempfile.TemporaryDirectory() as folder, GatewayProcess(Path(folder), address, port) as running:
+        process = psutil.Process(running.pid)
+        for thread in process.threads():
+            os.sched_setaffinity(thread.id, [OWN])
+        yield running.url, process
+
+
+# ---------------------------------------------------------------- time to first token
+
+
+def first_token(options: argparse.Namespace) -> None:
+    with engine("engine", STEP_S) as address, gateway(address, options.port) as (url, process):
+        ask = Ask(url, MODEL, options.prompt_words, options.output_tokens)
+        rows = [("ossia", ask), *(_peer(peer, options) for peer in options.peer)]
+        for name, asked in rows:
+            before, began = _cpu_s(process), time.perf_counter()
+            through, direct = asyncio.run(_poisson(asked, address, options.rate, options.requests))
+            cpu = (_cpu_s(process) - before) / (time.perf_counter() - began)
+            row = {"through": name, **_lengths(options), "rate": options.rate, "cpu": round(cpu, 3), **_added(through, direct)}
+            print(json.dumps(row), flush=True)
+
+
+def _peer(text: str, options: argparse.Namespace) -> tuple[str, Ask]:
+    name, _, rest = text.partition("=")
+    url, key, model = rest.split(",")
+    return name, Ask(url, model, options.prompt_words, options.output_tokens, key)
+
+
+async def _poisson(ask: Ask, address: str, rate: float, requests: int) -> tuple[list[float], list[float]]:
+    """Milliseconds to the first token: through the gateway, and straight."""
+    client, pool, source = EngineClient(address), Pool(ask.url), random.Random(1)
+    await client.start()
+    began, at = time.perf_counter(), 0.0
+    through: list[asyncio.Task[Seen]] = []
+    straight: list[asyncio.Task[float]] = []
+    for number in range(requests + WARM_UP):
+        at += source.expovariate(rate)
+        await asyncio.sleep(max(0.0, began + at - time.perf_counter()))
+        through.append(asyncio.create_task(pool.send(ask.request())))
+        if number % PROBE == 0:
+            straight.append(asyncio.create_task(_straight(client, ask, number)))
+    seen, direct = await asyncio.gather(*through), await asyncio.gather(*straight)
+    pool.close()
+    await client.close()
+    return [each.first_s * 1e3 for each in seen[WARM_UP:]], [first_s * 1e3 for first_s in direct[WARM_UP // PROBE :]]
+
+
+async def _straight(client: EngineClient, ask: Ask, number: int) -> float:
+    """Seconds to the first token of a prompt about as long."""
+    prompt = encode(f"{number} " + "word " * (ask.prompt_words + 60))  # harmony's own messages have some 60 tokens
+    sampling = engine_pb2.Sampling(seed=number, min_tokens=ask.output_tokens, max_tokens=ask.output_tokens)
+    began, first_s = time.perf_counter(), 0.0
+    async for delta in client.generate(engine_pb2.Submit(prompt=prompt, sampling=sampling)):
+        if delta.tokens and not first_s:
+            first_s = time.perf_counter() - began
+    return first_s
+
+
+def _added(through: list[float], direct: list[float]) -> dict[str, float]:
+    row = {}
+    for share in (50, 99):
+        http, alone = _at(through, share), _at(direct, share)
+        row |= {f"http_ms_p{share}": http, f"direct_ms_p{share}": alone, f"added_ms_p{share}": round(http - alone, 2)}
+    return row
+
+
+def _at(values: list[float], percent: int) -> float:
+    return round(sorted(values)[(len(values) - 1) * percent // 100], 2)
+
+
+# ---------------------------------------------------------------- tokens
+
+
+def saturate(options: argparse.Namespace) -> None:
+    with engine("replay", options.rate) as address, gateway(address) as (url, process):
+        ask = Ask(url, MODEL, options.prompt_words, options.output_tokens)
+        before = _cpu_s(process)
+        seen, seconds = asyncio.run(_closed(ask, options.streams, options.seconds))
+        cpu_s = _cpu_s(process) - before
+    tokens, events = sum(each.tokens for each in seen), sum(each.events for each in seen)
+    row = {
+        "streams": options.streams,
+        **_lengths(options),
+        "tokens": tokens,
+        "tokens_per_s": round(tokens / seconds),
+        "chunks_per_s": round(events / seconds),
+        "tokens_per_chunk": round(tokens / events, 1),
+        "cpu": round(cpu_s / seconds, 3),
+        "tokens_per_cpu_s": round(tokens / cpu_s),
+        "chunks_per_cpu_s": round(events / cpu_s),
+    }
+    print(json.dumps(row))
+
+
+async def _closed(ask: Ask, streams: int, seconds: float) -> tuple[list[Seen], float]:
+    """What so many streams at once brought, each begun within `seconds`, and how long that took in all."""
+    pool, began = Pool(ask.url), time.perf_counter()
+
+    async def client() -> list[Seen]:
+        seen = []
+        while time.perf_counter() - began < seconds:
+            seen.append(await pool.send(ask.request()))
+        return seen
+
+    all_seen = await asyncio.gather(*(client() for _ in range(streams)))
+    pool.close()
+    return [each for seen in all_seen for each in seen], time.perf_counter() - began
+
+
+# ---------------------------------------------------------------- memory
+
+
+def soak(options: argparse.Namespace) -> None:
+    with engine("engine", 1e-9) as address, gateway(address) as (url, process):
+        ask = Ask(url, MODEL, options.prompt_words, options.output_tokens)
+        for tenth in range(11):
+            row = {"requests": tenth * options.requests // 10, "resident_mib": round(process.memory_info().rss / (1 << 20), 1)}
+            print(json.dumps({**row, **_lengths(options)}), flush=True)
+            if tenth < 10:
+                asyncio.run(_some(ask, options.requests // 10, options.concurrency))
+
+
+async def _some(ask: Ask, requests: int, concurrency: int) -> None:
+    pool, numbers = Pool(ask.url), iter(range(requests))
+
+    async def client() -> None:
+        for _ in numbers:
+            assert (await pool.send(ask.request())).tokens
+
+    await asyncio.gather(*(client() for _ in range(concurrency)))
+    pool.close()
+
+
+def _lengths(options: argparse.Namespace) -> dict[str, int]:
+    return {"prompt_words": options.prompt_words, "output_tokens": options.output_tokens}
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+if __name__ == "__main__":
+    main()

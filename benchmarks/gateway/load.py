@@ -1,0 +1,148 @@
+"""A client that costs little: chats over raw sockets, whose events are counted and timed, not understood."""
+
+import asyncio
+import json
+import random
+import re
+import time
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+_USAGE = re.compile(rb'"completion_tokens": ?(\d+)')
+_EVENT = b"data: {"
+_END = b"data: [DONE]"
+_TAIL = 1024  # bytes that the last usage is looked for in
+
+
+@dataclass
+class Seen:
+    """What one request brought; seconds and tokens. `tokens` is 0 where it failed."""
+
+    first_s: float = 0.0  # from the request to the first event
+    events: int = 0
+    tokens: int = 0
+    bytes: int = 0
+
+
+@dataclass
+class Ask:
+    """One kind of request, sent to `url` (a base without /v1)."""
+
+    url: str
+    model: str
+    prompt_words: int
+    output_tokens: int
+    key: str = "any"
+    source: random.Random = field(default_factory=lambda: random.Random(0))
+
+    def request(self) -> bytes:
+        words = " ".join(self.source.choice(WORDS) for _ in range(self.prompt_words))
+        count = self.output_tokens
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": words}],
+            **({"min_tokens": count, "max_tokens": count} if count else {}),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        data = json.dumps(body).encode()
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: {urlsplit(self.url).netloc}\r\nAuthorization: Bearer {self.key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        )
+        return head.encode() + data
+
+
+WORDS = (
+    "river",
+    "that",
+    "comes",
+    "down",
+    "from",
+    "glaciers",
+    "carries",
+    "less",
+    "water",
+    "when",
+    "their",
+    "snow",
+    "has",
+    "gone",
+)
+
+
+class Connection(asyncio.Protocol):
+    """One connection, kept alive, one request at a time."""
+
+    def __init__(self) -> None:
+        self._seen = Seen()
+        self._began = 0.0
+        self._tail = b""
+        self._done: asyncio.Future[Seen] | None = None
+        self._transport: asyncio.Transport | None = None
+
+    async def send(self, request: bytes) -> Seen:
+        """Returns when the stream has ended. Raises ConnectionError where it broke or was refused."""
+        assert self._transport
+        self._seen, self._tail = Seen(), b""
+        self._done = asyncio.get_running_loop().create_future()
+        self._began = time.perf_counter()
+        self._transport.write(request)
+        return await self._done
+
+    def close(self) -> None:
+        assert self._transport
+        self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        seen, text = self._seen, self._tail + data
+        if events := text.count(_EVENT) - self._tail.count(_EVENT):
+            seen.first_s = seen.first_s or time.perf_counter() - self._began
+            seen.events += events
+        seen.bytes += len(data)
+        self._tail = text[-_TAIL:]
+        if _END in self._tail:
+            usage = _USAGE.search(self._tail)
+            seen.tokens = int(usage[1]) if usage else 0
+            self._settle(None)
+        elif not seen.events and b"HTTP/1.1 200" not in text and text.count(b"\r\n\r\n"):
+            self._settle(ConnectionError(text.decode(errors="replace")))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._settle(ConnectionError("the server closed the connection"))
+
+    def _settle(self, error: Exception | None) -> None:
+        if self._done and not self._done.done():
+            if error:
+                self._done.set_exception(error)
+            else:
+                self._done.set_result(self._seen)
+
+
+class Pool:
+    """Connections to one server, as many as are in use at once."""
+
+    def __init__(self, url: str) -> None:
+        address = urlsplit(url)
+        self._host, self._port = address.hostname, address.port
+        self._free: list[Connection] = []
+
+    async def send(self, request: bytes) -> Seen:
+        """As Connection.send; a connection is made before the clock starts."""
+        connection = self._free.pop() if self._free else await self._connect()
+        seen = await connection.send(request)
+        self._free.append(connection)
+        return seen
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(Connection, self._host, self._port)
+        return connection
+
+    def close(self) -> None:
+        for connection in self._free:
+            connection.close()
