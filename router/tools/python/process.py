@@ -1,10 +1,12 @@
 """One interpreter: a locked process with a folder of its own, and what its cells print. Knows nothing of sessions."""
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -33,16 +35,11 @@ class Interpreter:
     async def start(cls, limits: Limits, output: int) -> Self:
         """A fresh one; of what a cell prints, `output` bytes are kept."""
         folder = tempfile.mkdtemp(prefix="ossia-python-")
-        numbers = (limits.memory, limits.cpu_s, limits.folder, limits.open_files)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-m", "router.tools.python.interpreter", folder, *map(str, numbers)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={"HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg"},
-            start_new_session=True,
-        )
-        return cls(process, folder, limits, output)
+        try:
+            return cls(await _start(folder, limits), folder, limits, output)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
 
     async def run(self, code: str, timeout_s: float) -> ToolResult:
         """What the cell printed. A cell that takes too long or too much ends the interpreter, and the result says so."""
@@ -64,7 +61,8 @@ class Interpreter:
         """Ends the process, whatever it does, and removes its folder."""
         self.broken = True
         if self._process.returncode is None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself
+                os.kill(self._process.pid, signal.SIGKILL)  # asyncio's kill() takes the exit from its own watcher
         await self._process.wait()
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
@@ -113,6 +111,18 @@ class Interpreter:
             if total > self._limits.folder or count > _MOST_FILES:
                 return False
         return True
+
+
+async def _start(folder: str, limits: Limits) -> asyncio.subprocess.Process:
+    numbers = (limits.memory, limits.cpu_s, limits.folder, limits.open_files)
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-m", "router.tools.python.interpreter", folder, *map(str, numbers)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={"HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg"},
+        start_new_session=True,
+    )
 
 
 def _sizes(folder: str) -> Iterator[int]:
