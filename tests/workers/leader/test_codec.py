@@ -95,10 +95,10 @@ def test_more_log_probabilities_than_the_prompt_has_cannot_have_been_told() -> N
 
 def test_every_end_and_cause_has_a_code() -> None:
     assert set(codec.FINISHES) == set(Finish)
-    assert len(set(codec.FINISHES.values())) == len(Finish)
     assert set(codec.CODES) == set(Cause)
     for finish, value in codec.FINISHES.items():
-        assert engine_pb2.FinishReason.Name(value) == f"FINISH_REASON_{finish.name}"
+        told = Finish.GRAMMAR if finish is Finish.GRAMMAR_FAILED else finish  # whose fault it is concerns us alone
+        assert engine_pb2.FinishReason.Name(value) == f"FINISH_REASON_{told.name}"
 
 
 def test_what_is_told_has_the_names_it_has_in_the_protocol() -> None:
