@@ -54,6 +54,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+date_option = click.option("--date", help="That prompts state: today, YYYY-MM-DD or none.  [default: today]")
 tools_option = click.option("--tools", type=FILE, help="YAML file: tool servers that requests may name.  [default: none]")
 
 
@@ -106,6 +107,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--costs", help="Of --engine simulated, seconds: a step, a token prefilled, decoded, of context."),
         click.option("--device", help="That --engine simulated takes the time of, --ranks of them.  [default: H100]"),
         click.option("--deterministic", is_flag=True, default=None, help="The same bits for a request in any batch; slower."),
+        click.option("--no-drafts", is_flag=True, default=None, help="No speculation: one token a request and step."),
         click.option("--engine", type=click.Choice(["torch", "simulated"]), help="What computes.  [default: torch]"),
     ):
         command = option(command)
@@ -128,6 +130,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @store_options
 @access_options
 @tools_option
+@date_option
 @click.option("--grace", type=float, help=GRACE)
 @click.option("--ray-address", help="HOST:PORT of a running Ray.  [default: start one of its own]")
 def serve(file: Path | None, served_model_name: tuple[str, ...], **flags: object) -> int:
@@ -195,6 +198,7 @@ def chat(url: str | None, model: str | None, name: str) -> None:
 @store_options
 @access_options
 @tools_option
+@date_option
 @grace_option
 def gateway(
     fleet: str,
@@ -212,12 +216,14 @@ def gateway(
     tls_key: Path | None,
     tls_client_ca: Path | None,
     tools: Path | None,
+    date: str | None,
     grace: float,
 ) -> None:
     """The OpenAI API over HTTP, in front of the replicas or routers of a fleet."""
     from cluster import token
     from router.access.config import load
     from router.gateway.server import GatewayConfig, run
+    from router.gateway.settings import parse_date
     from router.gateway.tls import Tls
     from router.store.config import RETENTION_DAYS, StoreConfig
     from router.tools.config import ToolsConfig
@@ -239,6 +245,7 @@ def gateway(
             store=store,
             access=load(access) if access else None,
             tools=read_tools(tools) if tools else ToolsConfig(),
+            prompt_date=parse_date(date or "today"),
         )
     )
 

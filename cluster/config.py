@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
@@ -39,9 +40,11 @@ class ServeConfig:
     kv_memory: int | None = None  # bytes of KV cache a rank; None: a share of the free memory
     unpack_experts: bool = False
     deterministic: bool = False
+    no_drafts: bool = False
     database: str | None = None  # of the gateway; None: a file beside the instance's state
     encryption_key_file: str | None = None
     retention_days: float = 30.0  # of what is stored
+    date: str = "today"  # that prompts state; or YYYY-MM-DD, or "none"
     tools: str | None = None  # a file: servers that requests may name; None: none
     access: str | None = None  # the gateway's YAML file; None: everyone is let in
     tls_cert: str | None = None  # PEM; None: plain HTTP
@@ -197,6 +200,16 @@ def _kv_memory(value: object) -> int:
     return size
 
 
+def _date(value: object) -> str:
+    text = str(value)  # YAML knows dates
+    try:
+        if text not in ("today", "none"):
+            date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be today, none or a date such as 2025-06-28") from None
+    return text
+
+
 def _costs(value: object) -> tuple[float, ...]:
     try:
         numbers = tuple(float(str(number)) for number in (value if isinstance(value, list) else str(value).split(",")))
@@ -222,12 +235,14 @@ CHECKS: Mapping[str, Callable[[object], object]] = {
     "kv_memory": _kv_memory,
     "unpack_experts": _boolean,
     "deterministic": _boolean,
+    "no_drafts": _boolean,
     "engine": _choice("torch", "simulated"),
     "device": _text,
     "costs": _costs,
     "database": _text,
     "encryption_key_file": _path,
     "retention_days": _days,
+    "date": _date,
     "tools": _path,
     "access": _path,
     "tls_cert": _path,

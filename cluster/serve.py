@@ -110,6 +110,7 @@ def plan_runner(config: ServeConfig, model: ResolvedModel, gpus: Sequence[int]) 
         dtype=demand.dtype,
         kv_memory=plan.kv_memory,
         max_context=config.max_context,
+        drafts=not config.no_drafts,
         unpack_experts=config.unpack_experts,
         deterministic=config.deterministic,
     )
@@ -175,7 +176,7 @@ def _gateway(config: ServeConfig, instance: Instance, port: int, log_folder: Pat
         *("--fleet", f"controller:{instance.controller}"),
         *("--host", config.host, "--port", str(port), "--processes", str(config.gateway_processes)),
         *("--grace", str(config.grace), "--log-folder", str(log_folder)),
-        *("--retention-days", str(config.retention_days), *files),
+        *("--retention-days", str(config.retention_days), "--date", config.date, *files),
         *names,
     ]
 

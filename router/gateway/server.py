@@ -28,7 +28,7 @@ from router.gateway.cluster import view
 from router.gateway.entry import Admission
 from router.gateway.processes import Processes
 from router.gateway.seat import Alone, Seat
-from router.gateway.settings import Settings
+from router.gateway.settings import PromptDate, Settings
 from router.gateway.targets import targets
 from router.gateway.tls import Tls
 from router.harmony.types import Effort
@@ -57,6 +57,7 @@ class GatewayConfig:
     token: str | None = None
     served_model_names: tuple[str, ...] = ()  # empty: the names that the engine says
     default_effort: Effort = "medium"
+    prompt_date: PromptDate = "today"  # that prompts state
     log_folder: Path | None = None
     grace_s: float = 30.0
     processes: int = 1  # that share the port
@@ -174,7 +175,7 @@ async def _run(
     own = _address(bound)
     app = create_app(
         router,
-        Settings(config.served_model_names, config.default_effort, retention_s=config.store.retention_s),
+        Settings(config.served_model_names, config.default_effort, config.prompt_date, retention_s=config.store.retention_s),
         REGISTRY,
         unready=lambda: _unready(router),
         targets=lambda: targets(router, own, seat.pid),

@@ -31,6 +31,11 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["today", "none", "2025-06-28", '"2025-06-28"'])
+def test_a_date_is_one_in_quotes_or_without(tmp_path: Path, text: str) -> None:
+    assert load({}, written(tmp_path, f"date: {text}\n")).date == text.strip('"')
+
+
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert load({}, written(tmp_path, "# nothing\n")) == ServeConfig()
 
@@ -51,6 +56,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ("unpack-experts: 1\n", "unpack-experts must be true or false, not 1"),
         ("kv-memory: 2 giraffes\n", "kv-memory must be a size such as 512MiB or 4GiB, not '2 giraffes'"),
         ("kv-memory: 0\n", "must be more than 0"),
+        ("date: tomorrow\n", "date must be today, none or a date such as 2025-06-28, not 'tomorrow'"),
         ("grace: -1\n", "grace must be a number of seconds, 0 or more, not -1"),
         ("name: ../etc\n", "name must be up to 40 small letters, digits and dashes, not '../etc'"),
         ("ray-address: head\n", "ray-address must be HOST:PORT of a running Ray, not 'head'"),

@@ -25,7 +25,7 @@ async def test_keys_limits_tls_and_the_audit_log(tmp_path: Path) -> None:
     (tmp_path / "access.yaml").write_text(ACCESS.replace("AUDIT", str(audit)))
     key, stored = await asyncio.to_thread(keys.create, StoreConfig(database), "acme", "", (), None, {})
     async with FakeEngine(step_s=0.001, generate=lambda prompt, seed, position: 100 + position) as engine:
-        options = {"--fleet": engine.address, "--port": "0", "--processes": "2", "--database": database}
+        options = {"--fleet": engine.address, "--port": "0", "--processes": "2", "--database": database, "--date": "2025-06-28"}
         options |= {"--access": f"{tmp_path}/access.yaml", "--tls-cert": str(files.cert), "--tls-key": str(files.key)}
         arguments = [part for option in options.items() for part in option]
         command = [sys.executable, "-m", "cluster.cli", "gateway", *arguments, "--log-folder", str(tmp_path)]
@@ -42,12 +42,19 @@ async def test_keys_limits_tls_and_the_audit_log(tmp_path: Path) -> None:
             answered = await http.post("/v1/completions", json=ask)
             assert (answered.status_code, answered.json()["usage"]["completion_tokens"]) == (200, 5)
             assert answered.headers["x-ratelimit-limit-requests"] == "600"
+            chat = {"model": "fake", "messages": [{"role": "user", "content": "Hi"}]}
+            assert "Current date: 2025-06-28" in (await http.post("/v1/render", json=chat)).json()["prompt"]
             refused = await http.post("/v1/completions", json={**ask, "max_tokens": 100_000})
             assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
         gateway.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(gateway.wait(), 20) == 0
     lines = [json.loads(line) for line in audit.read_text().splitlines()]
-    assert [(line["status"], line["key"]) for line in lines] == [(401, ""), (200, stored.id), (429, stored.id)]
+    assert [(line["status"], line["key"]) for line in lines] == [
+        (401, ""),
+        (200, stored.id),
+        (200, stored.id),
+        (429, stored.id),
+    ]
     assert (lines[1]["prompt_tokens"], lines[1]["output_tokens"], lines[1]["model"]) == (2, 5, "fake")
     logs = "".join(file.read_text() for file in (audit, tmp_path / "gateway.jsonl"))
     assert key not in logs
