@@ -28,9 +28,11 @@ import psutil
 
 from benchmarks.gateway.engine import MODEL
 from benchmarks.gateway.load import Ask, Pool, Seen
-from ossia.common.vocabulary import encode
-from ossia.v1 import engine_pb2
 from router.client import EngineClient
+from router.gateway.schema_chat import ChatBody
+from router.gateway.schema_messages import text
+from router.harmony.render import render
+from router.harmony.types import Message
 from tests.e2e.processes import GatewayProcess
 
 CORES = sorted(os.sched_getaffinity(0))
@@ -123,19 +125,20 @@ async def _poisson(ask: Ask, address: str, rate: float, requests: int) -> tuple[
         await asyncio.sleep(max(0.0, began + at - time.perf_counter()))
         through.append(asyncio.create_task(pool.send(ask.request())))
         if number % PROBE == 0:
-            straight.append(asyncio.create_task(_straight(client, ask, number)))
+            straight.append(asyncio.create_task(_straight(client, ask)))
     seen, direct = await asyncio.gather(*through), await asyncio.gather(*straight)
     pool.close()
     await client.close()
     return [each.first_s * 1e3 for each in seen[WARM_UP:]], [first_s * 1e3 for first_s in direct[WARM_UP // PROBE :]]
 
 
-async def _straight(client: EngineClient, ask: Ask, number: int) -> float:
-    """Seconds to the first token of a prompt about as long."""
-    prompt = encode(f"{number} " + "word " * (ask.prompt_words + 60))  # harmony's own messages have some 60 tokens
-    sampling = engine_pb2.Sampling(seed=number, min_tokens=ask.output_tokens, max_tokens=ask.output_tokens)
+async def _straight(client: EngineClient, ask: Ask) -> float:
+    """Seconds to the first token of what the gateway would submit."""
+    body = ChatBody.parse(ask.body())
+    messages = [Message(message.role, text(message.content)) for message in body.messages]
+    submit = body.submit(render(messages, [], "medium", None, body.formats), client.card)
     began, first_s = time.perf_counter(), 0.0
-    async for delta in client.generate(engine_pb2.Submit(prompt=prompt, sampling=sampling)):
+    async for delta in client.generate(submit):
         if delta.tokens and not first_s:
             first_s = time.perf_counter() - began
     return first_s

@@ -35,17 +35,22 @@ class Ask:
     key: str = "any"
     source: random.Random = field(default_factory=lambda: random.Random(0))
 
-    def request(self) -> bytes:
+    def body(self) -> bytes:
+        """JSON, different each time."""
         words = " ".join(self.source.choice(WORDS) for _ in range(self.prompt_words))
         count = self.output_tokens
-        body = {
+        body: dict[str, object] = {
             "model": self.model,
             "messages": [{"role": "user", "content": words}],
             **({"min_tokens": count, "max_tokens": count} if count else {}),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        data = json.dumps(body).encode()
+        return json.dumps(body).encode()
+
+    def request(self) -> bytes:
+        """The same as HTTP."""
+        data = self.body()
         head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nHost: {urlsplit(self.url).netloc}\r\nAuthorization: Bearer {self.key}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
