@@ -19,6 +19,7 @@ def plan(config: ServeConfig) -> tuple[ResolvedModel, RunnerSpec, str]:
         config.max_context,
         kv_memory=None if config.kv_memory is None else config.kv_memory * config.ranks,
         step_costs=config.costs,
+        drafts=not config.no_drafts,
     )
     shape = models.find(model)
     full, sliding = spec.blocks(shape)

@@ -167,6 +167,7 @@ def test_a_rank_has_a_gpu_of_its_own_where_there_are_any(model: Path) -> None:
     runner, _ = serve.plan_runner(config, found, [8 << 30, 9 << 30])
     assert (runner.dtype, runner.deterministic) == ("bfloat16", False)
     assert serve.plan_runner(replace(config, deterministic=True, ranks=1), found, [])[0].deterministic
+    assert runner.drafts and not serve.plan_runner(replace(config, no_drafts=True, ranks=1), found, [])[0].drafts
     assert serve.head_spec(config, found, runner, [8 << 30], Path("/logs")).gpus_per_rank == 1
     with pytest.raises(UserError, match="1 x 2 ranks need a GPU each, this host has 1: use fewer"):
         serve.plan_runner(config, found, [8 << 30])

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +48,12 @@ def test_costs_are_given_by_flag_or_file(tmp_path: Path) -> None:
     file.write_text("engine: simulated\ncosts: [0.01, 1e-5, 2.0e-5, 0]\n")
     assert serve.prepare(config.load({}, file)).runner.costs == (0.01, 1e-5, 2e-5, 0.0)
     assert serve.prepare(config.load({"costs": "1,2,3,4"}, file)).runner.costs == (1.0, 2.0, 3.0, 4.0)
+
+
+def test_drafts_can_be_left_out() -> None:
+    asked = ServeConfig(engine="simulated", no_drafts=True)
+    assert not serve.prepare(asked).runner.drafts
+    assert serve.prepare(replace(asked, no_drafts=False)).runner.drafts
 
 
 def test_settings_that_ask_for_nothing_mean_nothing(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ KUBERNETES = "1.33"
 VARIANTS = {
     "defaults": [],
     "gpu": ["--set", "worker.gpus=2,worker.dtype=bfloat16,model.source=openai/gpt-oss-20b,model.hubTokenSecret=hub"],
-    "deterministic": ["--set", "worker.deterministic=true"],
+    "deterministic": ["--set", "worker.deterministic=true,worker.drafts=false"],
+    "simulated": ["--set", "worker.engine=simulated,worker.device=B200,model.source=gpt-oss-120b"],
     "storage": [
         "--set",
         "worker.storage.cacheSize=100Gi,worker.storage.cacheStorageClass=fast,worker.storage.modelsClaim=weights",
@@ -100,6 +101,16 @@ def test_the_gateway_watches_the_service_that_the_workers_are_in() -> None:
     assert only(documents, "Role")["rules"] == [
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]}
     ]
+
+
+def test_workers_draft_and_compute_as_asked() -> None:
+    (plain, slow, simulated) = (
+        set(container(only(render(*VARIANTS[name]), "StatefulSet"))["args"])
+        for name in ("defaults", "deterministic", "simulated")
+    )
+    assert not plain & {"--no-drafts", "--deterministic"} and not any(flag.startswith("--engine") for flag in plain)
+    assert slow >= {"--no-drafts", "--deterministic"}
+    assert simulated >= {"gpt-oss-120b", "--engine=simulated", "--device=B200"}
 
 
 def test_both_sides_share_one_token_that_is_made_or_given() -> None:

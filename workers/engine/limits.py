@@ -33,7 +33,7 @@ class Limits:
     token_budget: int
     max_waiting: int = 1024  # requests
     draft_sequences: int = DRAFT_SEQUENCES  # decodes in a step up to which tokens are drafted by look-up; 0: never
-    draft_tokens: int = DRAFT_TOKENS  # drafts of a request in a step, those that a grammar forces included
+    draft_tokens: int = DRAFT_TOKENS  # drafts of a request in a step, those that a grammar forces included; 0: none
     turn_token_id: int = START  # begins a message
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from workers.engine.limits import Limits
+from workers.engine.limits import DRAFT_TOKENS, Limits
 from workers.engine.plan import Runner
 from workers.model.config import ModelConfig
 from workers.runner.spec import RunnerSpec
@@ -43,4 +43,5 @@ def limits(spec: RunnerSpec, built: Built) -> Limits:
         window=built.config.window,
         max_sequences=spec.max_sequences,
         token_budget=spec.token_budget,
+        draft_tokens=DRAFT_TOKENS if spec.drafts else 0,
     )

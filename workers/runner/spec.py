@@ -22,6 +22,7 @@ class RunnerSpec:
     max_sequences: int = 64  # requests that run at once
     token_budget: int = 512  # tokens computed in a step
     deterministic: bool = False  # a token's logits have the same bits in any batch, on one layout
+    drafts: bool = True  # tokens are drafted, by grammar and by look-up
     unpack_experts: bool = False  # hold the experts as dense bf16: four times the memory of MXFP4
     threads: int = 1  # torch threads
     collective_timeout_s: float = 30.0

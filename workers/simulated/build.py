@@ -24,6 +24,7 @@ def spec(
     step_costs: Sequence[float] = (),
     max_sequences: int = RunnerSpec.max_sequences,
     token_budget: int = RunnerSpec.token_budget,
+    drafts: bool = RunnerSpec.drafts,
 ) -> RunnerSpec:
     """One process that takes the time of so many devices of that name, in bfloat16; `kv_memory` is of all of them.
 
@@ -47,6 +48,7 @@ def spec(
         max_context=max_context,
         max_sequences=max_sequences,
         token_budget=token_budget,
+        drafts=drafts,
         costs=tuple(step_costs) or (computed.step, computed.prefill, computed.decode, computed.context),
     )
 

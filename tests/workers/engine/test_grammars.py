@@ -1,5 +1,7 @@
 """Requests that are held to grammars."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -130,6 +132,15 @@ def test_what_is_forced_comes_in_one_step_whatever_the_batch() -> None:
     assert [harness.tokens(rid) for rid in range(3)] == [text] * 3
     assert len(harness.runner.plans) == 2  # the first token behind the prompt, then eight drafts and the last
     assert harness.usage(0).drafted_tokens == harness.usage(0).accepted_tokens == 8
+
+
+def test_without_drafts_a_step_brings_one_token() -> None:
+    harness = Harness(limits(draft_tokens=0))
+    harness.submit(0, [9], TEN, grammar=Sequence(list(range(11, 21))))
+    harness.submit(1, [20] * 9, replace(TEN, logit_bias=((20, 100.0),)))
+    harness.run()
+    assert harness.tokens(0) == list(range(11, 21)) and harness.tokens(1) == [20] * 10
+    assert [harness.usage(rid).drafted_tokens for rid in (0, 1)] == [0, 0]
 
 
 @pytest.mark.parametrize("repetition", [1.0, 2.0])

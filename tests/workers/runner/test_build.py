@@ -71,6 +71,12 @@ def test_a_model_whose_layers_are_all_of_one_kind(kind: str, tmp_path: Path) -> 
     assert 0.95 * spec.kv_memory < held <= spec.kv_memory
 
 
+def test_drafts_are_a_limit_of_the_engine(checkpoint: str) -> None:
+    runner = build(small(checkpoint), 0, None)
+    assert limits(small(checkpoint), runner).draft_tokens > 0
+    assert limits(replace(small(checkpoint), drafts=False), runner).draft_tokens == 0
+
+
 def test_cache_must_hold_a_context(checkpoint: str) -> None:
     with pytest.raises(UserError, match=r"1.0 MiB a rank cannot hold one request of 8192 tokens.* \(--kv-memory\) or lower"):
         build(RunnerSpec(checkpoint, kv_memory=1 << 20), 0, None)
