@@ -65,14 +65,33 @@ class Access:
             return await _verified(self._issuer, secret)
         raise AssertionError("the configuration has keys, an issuer or neither")
 
-    def grant(self, principal: Principal, *, patient: bool = True) -> Grant:
-        """For one request of theirs; `patient` as in Metered: for work that nobody waits for."""
-        return Metered(self._meters, principal.account, lambda: self._limits(principal), patient=patient)
+    def grant(self, principal: Principal) -> Grant:
+        """For one request of theirs."""
+        return Metered(self._meters, principal.account, lambda: self.limits(principal), patient=False)
 
-    async def _limits(self, principal: Principal) -> Limits:
+    def background(self, principal: Principal, request_id: str) -> Grant:
+        """For their work that nobody waits for: it waits itself, and has a line of its own in the audit log."""
+        return _Background(self, self._meters, principal, request_id)
+
+    async def limits(self, principal: Principal) -> Limits:
         """Also of a key that was revoked since: its background work goes on."""
         stored = await self._keys.get(principal.key) if principal.key else None
         return Limits(**stored.limits).over(self._config.limits) if stored else self._config.limits
+
+
+class _Background(Metered):
+    def __init__(self, access: Access, meters: Meters, principal: Principal, request_id: str) -> None:
+        super().__init__(meters, principal.account, lambda: access.limits(principal), patient=True)
+        self._audit = access.audit
+        self._principal = principal
+        self._request_id = request_id
+
+    async def __aexit__(self, *error: object) -> None:
+        await super().__aexit__(*error)
+        if self._audit:
+            who = self._principal
+            caller: dict[str, object] = {"tenant": who.tenant, "key": who.key, "user": who.user}
+            self._audit.write({"request_id": self._request_id, **caller, "background": True, "tokens": self.used})
 
 
 @asynccontextmanager

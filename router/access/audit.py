@@ -31,7 +31,7 @@ class Audit:
             os.close(self._file)
 
     def write(self, entry: dict[str, object]) -> None:
-        """A line with the time, now. Where the disk is full, the log of the gateway says so."""
+        """A line, with the time now. Where the disk is full, the log of the gateway says so."""
         line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **entry}, ensure_ascii=False)
         data = f"{line}\n".encode("utf-8", "replace")
         try:

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Self
+from typing import Protocol, Self
 
 from router.access.ledger import Amounts, Shortage
 from router.access.limits import NONE, Limits
@@ -21,6 +21,20 @@ _MESSAGES = {
 }
 
 
+class Used(Protocol):
+    """Tokens of an answer."""
+
+    prompt: int
+    output: int
+
+
+class Answer(Protocol):
+    """What a request came to."""
+
+    @property
+    def usage(self) -> Used: ...
+
+
 class Grant:
     """That of a caller without limits. `headers` go on the request's answer.
 
@@ -29,6 +43,7 @@ class Grant:
 
     def __init__(self) -> None:
         self.headers: dict[str, str] = {}
+        self.used: int | None = None  # tokens, once it is settled and they are known
 
     async def reserve(self, tokens: int) -> None:
         """Takes so many tokens of prompt and output before they are asked of the engine. Raises ApiError: 429."""
@@ -38,7 +53,13 @@ class Grant:
         return True
 
     def settle(self, used: int | None) -> None:
-        """The request has ended, having used so many of the tokens; None: all that were reserved. Once is enough."""
+        """The request has ended, having used so many of the tokens; None: all that were reserved. The first time counts."""
+
+    def settle_by(self, answer: Answer | None, *, failed: bool = False) -> None:
+        """By what the answer, if there is one, says that it used; what failed before its first token used nothing."""
+        if answer is not None:
+            usage = answer.usage
+            self.settle(0 if failed and not usage.output else usage.prompt + usage.output)
 
     async def __aenter__(self) -> Self:
         return self
@@ -88,7 +109,7 @@ class Metered(Grant):
     def settle(self, used: int | None) -> None:
         if self._meter is None or self._settled:
             return
-        self._settled = True
+        self._settled, self.used = True, used
         unused = Amounts(tokens=0 if used is None else self._taken.tokens - used, slots=self._taken.slots)
         self._meter.give(unused.counted(self._limits), self._day)
         self._meter.users -= 1

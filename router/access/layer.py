@@ -9,7 +9,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.access.access import Access
 from router.access.audit import Audit
-from router.access.grant import Grant
 from router.gateway.entry import CLIENT_GONE
 from router.gateway.errors import ApiError, ClientGone
 
@@ -47,15 +46,15 @@ class Layer:
             if error.status == HTTPStatus.UNAUTHORIZED:
                 state["headers"] = {"www-authenticate": "Bearer"}
             raise
-        async with self._access.grant(state["principal"], patient=False) as grant:
+        async with self._access.grant(state["principal"]) as grant:
             state["grant"], state["headers"] = grant, grant.headers
             try:
                 await self._app(scope, receive, send)
             except ApiError:
-                _settle(grant, scope, failed=True)
+                grant.settle_by(state.get("answer"), failed=True)
                 raise
             finally:
-                _settle(grant, scope, failed=False)
+                grant.settle_by(state.get("answer"))
 
 
 def _status(error: BaseException) -> int:
@@ -63,14 +62,6 @@ def _status(error: BaseException) -> int:
     if isinstance(error, ApiError):
         return error.status
     return CLIENT_GONE if isinstance(error, ClientGone | ClientDisconnect) else HTTPStatus.INTERNAL_SERVER_ERROR
-
-
-def _settle(grant: Grant, scope: Scope, *, failed: bool) -> None:
-    """By what the answer says that it used; what failed before it began used nothing."""
-    answer = scope["state"].get("answer")
-    if answer is not None:
-        usage = answer.usage
-        grant.settle(0 if failed and not usage.output else usage.prompt + usage.output)
 
 
 class _Record:

@@ -28,15 +28,11 @@ class Meter:
         self._free = Amounts()
         self._busy = 0  # slots that are used
         self._told = (0, 0.0)  # slots that the database has us hold, and when it heard
-        self._ledger: tuple[Ledger, float] | None = None  # at the last draw, by our own clock
+        self._seen: tuple[Ledger, float] | None = None  # the account when we saw it last, by our own clock
+        self.day = 0  # of the tokens that were drawn last
         self._lock = asyncio.Lock()
         self._drawing: set[asyncio.Task[None]] = set()
         self.users = 0
-
-    @property
-    def day(self) -> int:
-        """Of the tokens that were drawn last."""
-        return self._ledger[0].day if self._ledger else 0
 
     @property
     def idle(self) -> bool:
@@ -64,10 +60,10 @@ class Meter:
         await self._whole(self._return())
 
     def minute(self) -> Mapping[str, tuple[int, int, float]]:
-        """As Ledger.minute, by "requests" and "tokens"; empty where nothing was drawn yet."""
-        if self._ledger is None:
+        """As Ledger.minute, by "requests" and "tokens"; empty where the account was never looked at."""
+        if self._seen is None:
             return {}
-        ledger, heard = self._ledger
+        ledger, heard = self._seen
         at = ledger.at + time.monotonic() - heard
         return {kind: (limit, left, whole_s) for kind, limit, left, whole_s in ledger.minute(self._free, at)}
 
@@ -85,6 +81,7 @@ class Meter:
 
             def step(tally: dict[str, Any], now: float) -> tuple[dict[str, Any], tuple[Ledger, Amounts]]:
                 ledger = Ledger(tally, limits, now, self._holder, self._busy + self._free.slots)
+                self._seen = ledger, time.monotonic()  # also where it refuses
                 own = self._free if ledger.day == self.day else replace(self._free, tokens=0)
                 missing = own.short_of(need)
                 ledger.draw(missing, begun=begun)
@@ -112,8 +109,9 @@ class Meter:
 
     def _heard(self, ledger: Ledger) -> None:
         now = time.monotonic()
-        self._told = (ledger.held, now)
-        self._ledger = (ledger, now)
+        self._told = ledger.held, now
+        self._seen = ledger, now
+        self.day = ledger.day
 
 
 class Meters:

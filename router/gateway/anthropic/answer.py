@@ -92,6 +92,11 @@ class MessagesAnswer:
         }
 
     @property
+    def model(self) -> str:
+        """As the request calls it."""
+        return str(self._head["model"])
+
+    @property
     def usage(self) -> Usage:
         return self._choice.usage
 

@@ -43,7 +43,7 @@ class ResponsesApi:
         self._intake = intake
         self._state = State(store)
         self._plans = Plans(intake, self._state, tools, Sealed(store.secrets))
-        self._background = Background(self._plans, store, access.grant if access else None)
+        self._background = Background(self._plans, store, access.background if access else None)
         self.tasks = (self._background.run,)
 
     def routes(self) -> Sequence[Route]:

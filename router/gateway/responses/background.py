@@ -43,7 +43,7 @@ FLUSH_S = 0.2  # that events wait for others, so that not every token is a trans
 MOST_AT_ONCE = 128
 MOST_ATTEMPTS = 5  # of processes that died or failed over it
 MOST_WAIT_S = 24 * 3600.0  # for an engine that is full
-Grants = Callable[[Principal], Grant]
+Grants = Callable[[Principal, str], Grant]
 
 
 class Lost(Exception):
@@ -57,7 +57,7 @@ class Background:
         self._plans = plans
         self._state = plans.state
         self._store = store
-        self._grants = grants or (lambda principal: FREE)
+        self._grants = grants or (lambda principal, request_id: FREE)
         self._owner = f"{os.getpid()}/{secrets.token_hex(8)}"
 
     async def queue(self, plan: Plan, raw: bytes, request: Request) -> None:
@@ -188,11 +188,10 @@ class Background:
         journal = Journal(await self._store.events.read(work.id))
         until = work.payload["until"]
         plan = await self._plans.again(body, principal, stored, None if until is None else str(until), journal.results)
-        async with self._grants(principal) as grant:
+        request_id = str(work.payload["request_id"])
+        async with self._grants(principal, request_id) as grant:
             intake = self._plans.intake
-            source = intake.source_of(
-                str(work.payload["request_id"]), str(work.payload["traceparent"]), principal.tenant, grant
-            )
+            source = intake.source_of(request_id, str(work.payload["traceparent"]), principal.tenant, grant)
             journaled = Journaled(**vars(source), journal=journal, ends=ends(plan.card))
             run = Run(intake, journaled, self._plans.tools, plan)
             writer = _Writer(self._store, work)

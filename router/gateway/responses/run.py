@@ -72,6 +72,11 @@ class Run:
         self.document: Json = plan.document
 
     @property
+    def model(self) -> str:
+        """As the request calls it."""
+        return str(self.document["model"])
+
+    @property
     def usage(self) -> Usage:
         return total([choice.usage for choice in self._choices]) if self._choices else Usage(0)
 

@@ -77,3 +77,16 @@ def test_a_full_disk_is_told(caplog: pytest.LogCaptureFixture) -> None:
     audit.write({"status": 200})
     audit.close()
     assert "lost a line" in caplog.text
+
+
+async def test_background_work_has_a_line_of_its_own(guarded: Any, tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    gateway = await guarded(ScriptedEngine(*pairs(TOKENS, 2)), open=True, audit={"file": str(file)})
+    ask = {"model": MODEL, "input": "my secret plan", "background": True}
+    made = await gateway.http.post("/v1/responses", json=ask, headers={"x-request-id": "mine"})
+    assert made.status_code == 200
+    await eventually(lambda: file.exists() and len(lines(file)) == 2)
+    background = next(line for line in lines(file) if line.get("background"))
+    assert background["request_id"] == "mine"
+    assert background["tokens"] > len(TOKENS)
+    assert "secret plan" not in file.read_text()

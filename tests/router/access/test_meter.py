@@ -119,3 +119,12 @@ async def test_an_account_nobody_uses_is_forgotten(stores: list[Store]) -> None:
     meter.users -= 1
     await accounts.flush()
     assert accounts.of("acme") is not meter
+
+
+async def test_who_is_refused_at_once_hears_what_is_left(stores: list[Store]) -> None:
+    one, other = meters(stores)
+    limits = Limits(requests_per_minute=2)
+    await one.take(Amounts(requests=2), limits)
+    with pytest.raises(Shortage):
+        await other.take(Amounts(requests=1), limits)
+    assert other.minute()["requests"][:2] == (2, 0)
