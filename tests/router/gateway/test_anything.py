@@ -5,6 +5,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
@@ -14,6 +15,7 @@ from router.gateway.app import create_app
 from router.gateway.schema_chat import ChatBody
 from router.gateway.schema_completions import CompletionBody
 from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, pairs
+from tests.router.harmony.test_parse import mutations
 
 WORDS = [
     "analysis",
@@ -36,6 +38,8 @@ TOKENS = st.lists(
     ),
     max_size=40,
 )
+PREFIXES = st.builds(lambda stream, cut: [token for token in stream[:cut] if token >= 0], mutations(), st.integers(0, 200))
+"""Of mutations of valid turns."""
 TOOLS = [{"type": "function", "function": {"name": "weather"}}]
 THINK = {"thinking": {"type": "adaptive"}}
 MESSAGES = [{"role": "user", "content": "x"}]
@@ -43,8 +47,8 @@ ENDS = st.sampled_from([FINISH.FINISH_REASON_STOP, FINISH.FINISH_REASON_LENGTH])
 
 
 def post(engine: ScriptedEngine, path: str, body: dict[str, Any]) -> Any:
-    client = TestClient(create_app(engine, registry=CollectorRegistry()))
-    response = client.post(path, json=body)
+    with TestClient(create_app(engine, registry=CollectorRegistry())) as client:
+        response = client.post(path, json=body)
     assert response.status_code == 200, response.text
     return response
 
@@ -55,12 +59,18 @@ def events(response: Any) -> list[Any]:
     return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
-@settings(max_examples=60, deadline=None)
-@given(tokens=TOKENS, size=st.integers(1, 7), tools=st.booleans(), stop=st.sampled_from([None, "STOP", ["a", " b"]]), end=ENDS)
+STOPS = st.sampled_from([None, "STOP", ["a", " b"]])
+
+
+@settings(max_examples=120, deadline=None)
+@given(tokens=TOKENS | PREFIXES, size=st.integers(1, 7), tools=st.booleans(), stop=STOPS, end=ENDS)
 def test_chat(tokens: list[int], size: int, tools: bool, stop: Any, end: Any) -> None:
     body = {"model": MODEL, "messages": MESSAGES, "tools": TOOLS if tools else None, "stop": stop}
     whole = post(ScriptedEngine(tokens, finish=end), "/v1/chat/completions", body).json()
     streamed = events(post(ScriptedEngine(*pairs(tokens, size), finish=end), "/v1/chat/completions", {**body, "stream": True}))
+    ChatCompletion.model_validate(whole, strict=True)
+    for event in streamed:
+        ChatCompletionChunk.model_validate(event, strict=True)
     message = whole["choices"][0]["message"]
     deltas = [event["choices"][0]["delta"] for event in streamed]
     calls: list[dict[str, str]] = []
@@ -79,7 +89,7 @@ def test_chat(tokens: list[int], size: int, tools: bool, stop: Any, end: Any) ->
 
 
 @settings(max_examples=60, deadline=None)
-@given(tokens=TOKENS, size=st.integers(1, 7), stop=st.sampled_from([None, "STOP", ["a", " b"]]), end=ENDS)
+@given(tokens=TOKENS, size=st.integers(1, 7), stop=STOPS, end=ENDS)
 def test_completions(tokens: list[int], size: int, stop: Any, end: Any) -> None:
     body = {"model": MODEL, "prompt": "x", "stop": stop, "logprobs": 2, "return_token_ids": True}
     whole = post(ScriptedEngine(tokens, finish=end), "/v1/completions", body).json()["choices"][0]
@@ -137,8 +147,8 @@ ANY_MESSAGE = st.builds(lambda role, rest: {"role": role, "content": "x", **rest
 
 
 def ask(path: str, body: Any) -> Any:
-    client = TestClient(create_app(ScriptedEngine([200_002]), registry=CollectorRegistry()))
-    response = client.post(path, content=json.dumps(body).encode())
+    with TestClient(create_app(ScriptedEngine([200_002]), registry=CollectorRegistry())) as client:
+        response = client.post(path, content=json.dumps(body).encode())
     assert response.status_code in (200, 400, 404), response.text
     return response
 
