@@ -23,7 +23,7 @@ class OutputTokens(TypedDict):
     rejected_prediction_tokens: NotRequired[int]
 
 
-class Tokens(TypedDict):
+class Usage(TypedDict):
     """What a request took."""
 
     prompt_tokens: int
@@ -99,7 +99,7 @@ class ChatCompletion(TypedDict):
     model: str
     system_fingerprint: str
     choices: list[AnsweredChoice]
-    usage: Tokens
+    usage: Usage
 
 
 class FunctionDelta(TypedDict):
@@ -147,7 +147,7 @@ class ChatCompletionChunk(TypedDict):
     model: str
     system_fingerprint: str
     choices: list[ChoicePiece]
-    usage: NotRequired[Tokens | None]
+    usage: NotRequired[Usage | None]
 
 
 class TextLogprobs(TypedDict):
@@ -180,4 +180,4 @@ class Completion(TypedDict):
     model: str
     system_fingerprint: str
     choices: list[TextChoice]
-    usage: NotRequired[Tokens | None]
+    usage: NotRequired[Usage | None]

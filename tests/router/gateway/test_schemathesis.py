@@ -1,10 +1,12 @@
 """Requests made from the OpenAPI document, right and wrong ones: no 5xx, no hang, and answers are as it says."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -34,6 +36,12 @@ OPERATIONS = [
 ]
 CHECKS: list[Any] = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 HANGS_S = 20
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+MAKING: dict[str, Any] = {
+    "/v1/chat/completions": {**CHAT, "store": True},
+    "/v1/conversations": {"items": [{"type": "message", "role": "user", "content": "Hi"}]},
+    "/v1/responses": {"model": MODEL, "input": "Hi", "background": True},
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +63,45 @@ def url() -> Iterator[str]:
     loop.close()
 
 
+def made(url: str, path: str) -> dict[str, str]:
+    """Ids of what is there, for a path that has some: just made, so that it may be deleted."""
+    with httpx.Client(base_url=url, timeout=HANGS_S) as client:
+        collection = path.partition("/{")[0]
+        if collection == "/v1/models":
+            return {"name": MODEL}
+        if collection == "/v1/files":
+            return {"id": _file(client)}
+        if collection == "/v1/batches":
+            batch = {"input_file_id": _file(client), "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+            return {"id": _id(client.post(collection, json=batch))}
+        id_ = _id(client.post(collection, json=MAKING[collection]))
+        items = client.get(f"/v1/conversations/{id_}/items").json() if collection == "/v1/conversations" else None
+        return {"id": id_, **({"item_id": items["data"][0]["id"]} if items else {})}
+
+
+def _file(client: httpx.Client) -> str:
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": CHAT}
+    return _id(client.post("/v1/files", files={"file": json.dumps(line).encode()}, data={"purpose": "batch"}))
+
+
+def _id(response: httpx.Response) -> str:
+    assert response.status_code == 200, response.text
+    return str(response.json()["id"])
+
+
 @pytest.mark.parametrize(("method", "path", "mode"), OPERATIONS)
 def test_no_request_breaks_it(url: str, method: str, path: str, mode: GenerationMode) -> None:
     schema = schemathesis.openapi.from_dict(DOCUMENT)
     schema.config.update(base_url=url)
     operation = schema[path][method]
+    ids = made(url, path) if "{" in path and mode is GenerationMode.POSITIVE else {}
 
     @settings(max_examples=20, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: schemathesis.Case) -> None:
         if isinstance(case.body, dict) and isinstance(case.body.get("model"), str):
             case.body["model"] = MODEL  # or else no request would come further than to the name
+        case.path_parameters.update(ids)
         response = case.call(timeout=HANGS_S)
         case.validate_response(response, checks=CHECKS)
 
