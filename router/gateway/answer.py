@@ -36,6 +36,7 @@ class Answer(ABC, Generic[P]):
         store: Store | None = None,
     ) -> None:
         self._body = body
+        self._include_usage = body.include_usage
         self._choices = choices
         self._store = store
         self._wholes: dict[int, P] = {}
@@ -70,7 +71,7 @@ class Answer(ABC, Generic[P]):
                     self._gather(index, piece)
         if self._store:
             await self._store(self._gathered_all())
-        if self._body.include_usage:
+        if self._include_usage:
             yield [{**self._chunk([]), "usage": self.usage.body()}]
 
     async def whole(self) -> Json:
@@ -95,7 +96,7 @@ class Answer(ABC, Generic[P]):
 
     def _chunk(self, choices: list[Json]) -> Json:
         chunk: Json = {**self._head, "object": self.objects[1], "choices": choices}
-        return {**chunk, "usage": None} if self._body.include_usage else chunk
+        return {**chunk, "usage": None} if self._include_usage else chunk
 
     def _ended(self, choice: Json) -> Json:
         """The choice, with the reason that no `finish_reason` of the API gives."""

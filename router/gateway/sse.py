@@ -11,6 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -36,10 +37,10 @@ class Dialect:
     ping: bytes = b": ping\n\n"
 
     def events(self, chunks: Iterable[Json]) -> bytes:
-        """One event a chunk."""
+        """One event a chunk; by pydantic's encoder, ten times as fast as Python's, which a chunk a token is worth."""
         if self.named:
-            return "".join(f"event: {chunk['type']}\ndata: {dumps(chunk)}\n\n" for chunk in chunks).encode()
-        return "".join(f"data: {dumps(chunk)}\n\n" for chunk in chunks).encode()
+            return b"".join(b"event: %b\ndata: %b\n\n" % (str(chunk["type"]).encode(), to_json(chunk)) for chunk in chunks)
+        return b"".join(b"data: %b\n\n" % to_json(chunk) for chunk in chunks)
 
 
 CHUNKS = Dialect(ApiError.body)
