@@ -1,6 +1,7 @@
 """A rank's metrics say what happened, and every one is documented."""
 
 from pathlib import Path
+from threading import Semaphore
 
 from prometheus_client import CollectorRegistry
 
@@ -40,3 +41,16 @@ async def test_tokens_requests_and_steps_are_counted() -> None:
         assert server.metric("step_tokens_sum") == 3 + 3 + 3 + generated - 2  # the leader's own prompt and both requests'
         assert server.metric("kv_total_tokens") == 1024
         assert server.metric("kv_used_tokens") == 0
+        assert server.metric("kv_sliding_total_tokens") == 1024
+        assert server.metric("kv_sliding_used_tokens") == 0
+
+
+async def test_a_long_context_fills_the_full_layers_and_not_the_sliding_ones() -> None:
+    gate = Semaphore(0)
+    async with serving(gate) as server:
+        client = Client(server.stub())
+        await client.submit(1, [*range(5, 65)], max_tokens=40)
+        gate.release(20)
+        await client.until(lambda: len(client.tokens(1)) == 20)
+        assert server.metric("kv_used_tokens") == 4 * 20, "60 tokens of prompt, 20 of output, the last not written yet"
+        assert 8 <= server.metric("kv_sliding_used_tokens") <= 12, "a window of 8 in blocks of 4"

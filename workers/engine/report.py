@@ -39,7 +39,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Load:
-    """`ossia.v1.Load` in plain numbers; tokens unless said otherwise."""
+    """`ossia.v1.Load` in plain numbers, and what only metrics tell; tokens unless said otherwise."""
 
     step: int = 0  # steps completed
     running: int = 0  # requests
@@ -47,6 +47,8 @@ class Load:
     prefill_tokens: int = 0
     kv_tokens_used: int = 0
     kv_tokens_total: int = 0
+    sliding_tokens_used: int = 0  # of KV cache, in the layers that see a window
+    sliding_tokens_total: int = 0
     step_p99_ms: float = 0.0
     tokens_generated: int = 0
     preemptions: int = 0  # requests put back to waiting

@@ -72,6 +72,8 @@ class Stepper:
             prefill_tokens=scheduler.prefill_tokens,
             kv_tokens_used=scheduler.cache.full.used * block_size,
             kv_tokens_total=self._limits.kv_tokens,
+            sliding_tokens_used=scheduler.cache.sliding.used * block_size,
+            sliding_tokens_total=scheduler.cache.sliding.total * block_size,
             step_p99_ms=self._times.p99_ms,
             tokens_generated=self._generated,
             preemptions=scheduler.preemptions,
