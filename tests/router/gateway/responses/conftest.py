@@ -1,12 +1,13 @@
 """Gateways with tools, and streams as they go over the wire."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
+from router.store.store import Store
 from router.tools.tools import Tools
 from router.tools.types import ToolResult, ToolSpec
 from tests.fakes.scripted import MODEL
@@ -57,12 +58,36 @@ def read(lines: list[str]) -> list[dict[str, Any]]:
     return events
 
 
+class Gateways:
+    """Starts gateways with parts, `gateway = await begin(engine, tools=[server])`, and stops them one by one."""
+
+    def __init__(self) -> None:
+        self._stacks: dict[int, AsyncExitStack] = {}
+        self._stores: list[Store] = []
+
+    def store(self, url: str) -> Store:
+        """A store that is closed behind its gateways."""
+        self._stores.append(Store(url))
+        return self._stores[-1]
+
+    async def __call__(self, engine: Any, *, tools: Any = (), **parts: Any) -> Gateway:
+        stack = AsyncExitStack()
+        gateway = await stack.enter_async_context(running(engine, tools=Tools(tools), **parts))
+        self._stacks[id(gateway)] = stack
+        return gateway
+
+    async def stop(self, gateway: Gateway) -> None:
+        await self._stacks.pop(id(gateway)).aclose()
+
+    async def close(self) -> None:
+        for stack in self._stacks.values():
+            await stack.aclose()
+        for store in self._stores:
+            await store.close()
+
+
 @pytest.fixture
-async def begin() -> AsyncIterator[Callable]:
-    """Starts a gateway with parts: `gateway = await begin(engine, tools=[server])`."""
-    async with AsyncExitStack() as stack:
-
-        async def go(engine: Any, *, tools: Any = (), **parts: Any) -> Gateway:
-            return await stack.enter_async_context(running(engine, tools=Tools(tools), **parts))
-
-        yield go
+async def begin() -> AsyncIterator[Gateways]:
+    gateways = Gateways()
+    yield gateways
+    await gateways.close()

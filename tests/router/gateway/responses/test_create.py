@@ -4,16 +4,20 @@ import asyncio
 import json
 from typing import Any
 
+import grpc
 import openai
 import pytest
 
-from ossia.common.vocabulary import encode
+from ossia.common.vocabulary import decode, encode
 from router.engine import EngineError
 from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, answer, call, pairs
 from tests.router.gateway.responses import strict
 from tests.router.gateway.responses.conftest import ASK, WEATHER, stream
 
-TEXT = ["response.output_item.added", "response.content_part.added"], ["response.content_part.done", "response.output_item.done"]
+TEXT = (
+    ["response.output_item.added", "response.content_part.added"],
+    ["response.content_part.done", "response.output_item.done"],
+)
 
 
 def kinds(events: list[dict[str, Any]]) -> list[str]:
@@ -23,8 +27,7 @@ def kinds(events: list[dict[str, Any]]) -> list[str]:
 
 
 def contains(tokens: list[int], text: str) -> bool:
-    part = encode(text)
-    return any(tokens[at : at + len(part)] == part for at in range(len(tokens)))
+    return text in decode(tokens)
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])
@@ -51,9 +54,7 @@ async def test_events_of_reasoning_and_text(start: Any, size: int) -> None:
     assert final["output"] == [event["item"] for event in events if event["type"] == "response.output_item.done"]
     assert final["output"][0]["content"] == [{"type": "reasoning_text", "text": "Say hello."}]
     assert final["usage"]["output_tokens_details"]["reasoning_tokens"] == len(encode("Say hello."))
-    assert (await gateway.client.responses.retrieve(final["id"])).model_dump(mode="json") == final | {
-        "output": [strict.response(final).output[place].model_dump(mode="json") for place in range(2)]
-    } or True
+    assert (await gateway.http.get(f"/v1/responses/{final['id']}")).json() == final
 
 
 async def test_the_object_has_every_field(start: Any) -> None:
@@ -73,7 +74,9 @@ async def test_the_object_has_every_field(start: Any) -> None:
         "truncation": "auto",
         "user": "me",
     }
-    body = (await gateway.http.post("/v1/responses", json={**ASK, **asked, "reasoning": {"effort": "low", "summary": "auto"}})).json()
+    body = (
+        await gateway.http.post("/v1/responses", json={**ASK, **asked, "reasoning": {"effort": "low", "summary": "auto"}})
+    ).json()
     strict.response(body)
     assert {name: body[name] for name in asked} == asked
     assert (body["status"], body["store"], body["service_tier"], body["tools"]) == ("completed", True, "default", [])
@@ -120,7 +123,10 @@ async def test_a_preamble_is_an_item_of_its_own(start: Any) -> None:
     preamble = [*answer("")[:1], *encode("commentary"), *answer("")[2:3], *encode("I'll look."), 200007, 200006]
     gateway = await start(ScriptedEngine(preamble, [*encode("assistant"), *call("weather", '{"city":"Oslo"}')]))
     got = await gateway.client.responses.create(**ASK, tools=[WEATHER])
-    assert [(item.type, getattr(item, "phase", None)) for item in got.output] == [("message", "commentary"), ("function_call", None)]
+    assert [(item.type, getattr(item, "phase", None)) for item in got.output] == [
+        ("message", "commentary"),
+        ("function_call", None),
+    ]
     assert got.output_text == "I'll look."
 
 
@@ -230,8 +236,6 @@ async def test_truncation_drops_the_oldest_and_keeps_calls_with_their_results(st
 
 
 async def test_failures_before_the_first_token_are_statuses_and_later_ones_events(start: Any) -> None:
-    import grpc
-
     full = EngineError(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", reason="QUEUE_FULL", retry_after_s=2)
     engine = ScriptedEngine(full)
     gateway = await start(engine)
@@ -260,7 +264,9 @@ async def test_stored_responses_are_listed_and_deleted(start: Any) -> None:
     made = await gateway.client.responses.create(model=MODEL, input=inputs)
     seen = [item async for item in gateway.client.responses.input_items.list(made.id, order="asc", limit=2)]
     assert [item.content[0].text for item in seen] == list("01234")  # type: ignore[union-attr]
-    assert (await gateway.client.responses.input_tokens.count(model=MODEL, input=inputs)).input_tokens == made.usage.input_tokens
+    assert (
+        await gateway.client.responses.input_tokens.count(model=MODEL, input=inputs)
+    ).input_tokens == made.usage.input_tokens
     await gateway.client.responses.delete(made.id)
     for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items")):
         gone = await gateway.http.request(method, f"/v1/responses/{made.id}{path}")

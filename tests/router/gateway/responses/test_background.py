@@ -1,0 +1,196 @@
+"""Responses in the background: polled, followed, resumed, cancelled, and finished by a gateway that did not begin them."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import grpc
+import openai
+import pytest
+
+from router.engine import EngineError
+from router.gateway.responses import background
+from tests.fakes.scripted import ScriptedEngine, answer, call, pairs
+from tests.router.gateway.conftest import Gateway, eventually
+from tests.router.gateway.responses.conftest import ASK, FakeServer, read, stream
+from tests.router.gateway.responses.test_tools import MCP, TurnEngine, use
+
+HELLO = answer("Hello there, all of you", "Think of it.")
+
+
+async def ended(gateway: Gateway, id_: str) -> Any:
+    """The response once it has ended."""
+    async with asyncio.timeout(20):
+        async for event in await gateway.client.responses.retrieve(id_, stream=True):
+            last = event
+    return last.response  # type: ignore[union-attr]
+
+
+async def follow(gateway: Gateway, id_: str, after: int) -> list[dict[str, Any]]:
+    params = {"stream": "true", "starting_after": after}
+    async with gateway.http.stream("GET", f"/v1/responses/{id_}", params=params) as answered:
+        return read([line async for line in answered.aiter_lines()])
+
+
+async def test_it_is_made_while_nobody_waits(start: Any) -> None:
+    engine = ScriptedEngine(HELLO[:4], None, HELLO[4:])
+    gateway = await start(engine)
+    queued = await gateway.client.responses.create(**ASK, background=True)
+    assert (queued.status, queued.output) == ("queued", [])
+    await eventually(lambda: engine.running)
+    assert (await gateway.client.responses.retrieve(queued.id)).status == "in_progress"
+    engine.go.set()
+    final = await ended(gateway, queued.id)
+    assert (final.status, final.output_text) == ("completed", "Hello there, all of you")
+    assert await gateway.client.responses.retrieve(queued.id) == final
+
+
+@pytest.mark.parametrize("size", [2, 100])
+async def test_its_stream_can_be_left_and_resumed(start: Any, size: int) -> None:
+    gateway = await start(ScriptedEngine(*pairs(HELLO, size)))
+    events = await stream(gateway, background=True)
+    assert [event["type"] for event in events[:3]] == ["response.created", "response.queued", "response.in_progress"]
+    assert events[0]["response"]["status"] == "queued"
+    final = events[-1]["response"]
+    for after in (0, 2, len(events) - 2):
+        assert await follow(gateway, final["id"], after) == events[after + 1 :]
+    assert (await gateway.http.get(f"/v1/responses/{final['id']}")).json() == final
+    plain = await gateway.client.responses.create(**ASK)
+    with pytest.raises(openai.BadRequestError):
+        await gateway.client.responses.retrieve(plain.id, stream=True)
+
+
+async def test_it_can_be_cancelled_and_deleted(start: Any) -> None:
+    engine = ScriptedEngine(*pairs(HELLO, 9)[:-1], None, pairs(HELLO, 9)[-1])
+    gateway = await start(engine)
+    made = await gateway.client.responses.create(**ASK, background=True)
+    following = asyncio.create_task(follow(gateway, made.id, 0))
+    async with asyncio.timeout(10):
+        async for event in await gateway.client.responses.retrieve(made.id, stream=True):
+            if event.type == "response.output_item.done":
+                break
+    cancelled = await gateway.client.responses.cancel(made.id)
+    assert (cancelled.status, [item.type for item in cancelled.output]) == ("cancelled", ["reasoning"])
+    await asyncio.wait_for(engine.left.wait(), 5)
+    assert (await asyncio.wait_for(following, 5))[-1]["response"]["status"] == "cancelled"
+    assert (await gateway.client.responses.cancel(made.id)).status == "cancelled"
+
+    engine.left.clear()
+    other = await gateway.client.responses.create(**ASK, background=True)
+    await eventually(lambda: engine.running)
+    await gateway.client.responses.delete(other.id)
+    await asyncio.wait_for(engine.left.wait(), 5)
+    with pytest.raises(openai.NotFoundError):
+        await gateway.client.responses.retrieve(other.id)
+    plain = ScriptedEngine(answer("x"))
+    engine.script = plain.script
+    foreground = await gateway.client.responses.create(**ASK)
+    with pytest.raises(openai.BadRequestError, match="background"):
+        await gateway.client.responses.cancel(foreground.id)
+
+
+async def test_a_full_engine_is_waited_for_and_a_refusal_is_not(start: Any) -> None:
+    engine = ScriptedEngine(EngineError(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", retry_after_s=0.1))
+    gateway = await start(engine)
+    made = await gateway.client.responses.create(**ASK, background=True)
+    await eventually(lambda: engine.submits)
+    engine.script = (HELLO,)
+    assert (await ended(gateway, made.id)).status == "completed"
+    engine.script = (EngineError(grpc.StatusCode.INVALID_ARGUMENT, "no"),)
+    refused = await gateway.client.responses.create(**ASK, background=True)
+    final = await ended(gateway, refused.id)
+    assert (final.status, final.error.code, final.error.message) == ("failed", "invalid_prompt", "no")
+
+
+class Resuming(ScriptedEngine):
+    """Goes on behind the tokens that a Submit has already, as engines do; waits behind the token at `hold`."""
+
+    def __init__(self, tokens: list[int], hold: int | None) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.hold = hold
+
+    async def generate(self, submit: Any) -> Any:
+        begun = len(submit.resume.tokens)
+        assert self.tokens[:begun] == list(submit.resume.tokens)
+        steps: list[Any] = [[token] for token in self.tokens]
+        if self.hold is not None:
+            steps.insert(self.hold, None)
+        self.script = tuple(steps[begun:])
+        async for delta in super().generate(submit):
+            delta.first_index += begun
+            yield delta
+
+
+async def test_another_gateway_goes_on_where_one_stopped(begin: Any, tmp_path: Path) -> None:
+    """The second one is given the tokens that the first one had; who follows sees one stream, no event twice."""
+    url = f"sqlite:///{tmp_path}/store.db"
+    first_store, second_store = begin.store(url), begin.store(url)
+    first_engine = Resuming(HELLO, 15)
+    second_engine = Resuming(HELLO, None)
+    first = await begin(first_engine, store=first_store)
+    made = await first.client.responses.create(**ASK, background=True, top_logprobs=1)
+    async with asyncio.timeout(10):
+        async for event in await first.client.responses.retrieve(made.id, stream=True):
+            if event.type == "response.output_text.delta":
+                break
+    seen = await second_store.events.read(made.id)
+    second = await begin(second_engine, store=second_store)
+    await begin.stop(first)
+    events = await follow(second, made.id, 0)
+    assert second_engine.submits[0].resume.tokens
+    assert second_engine.submits[0].sampling.seed == first_engine.submits[0].sampling.seed
+    assert [event["type"] for event in events[: len(seen) - 1]] == [event["type"] for event in seen[1:]]
+    final = events[-1]["response"]
+    text = final["output"][1]["content"][0]
+    assert text["text"] == "Hello there, all of you"
+    assert "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta") == text["text"]
+    assert "".join(entry["token"] for entry in text["logprobs"]) == text["text"]
+
+
+async def test_a_tool_that_answered_is_not_called_again(begin: Any, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    stores = begin.store(url), begin.store(url)
+    servers = [FakeServer("wiki", "read", result="A page."), FakeServer("wiki", "read", result="Another page.")]
+    turn = use("wiki.read", "{}")
+    engines = [TurnEngine(turn, answer("Done.")), TurnEngine(answer("Done."))]
+    wait = engines[0].generate
+
+    async def held(submit: Any) -> Any:
+        if len(engines[0].submits) == 1:
+            await engines[0].go.wait()
+        async for delta in wait(submit):
+            yield delta
+
+    engines[0].generate = held  # type: ignore[method-assign]
+    first = await begin(engines[0], store=stores[0], tools=[servers[0]])
+    made = await first.client.responses.create(**ASK, tools=[MCP], background=True)
+    async with asyncio.timeout(10):
+        async for event in await first.client.responses.retrieve(made.id, stream=True):
+            if event.type == "response.mcp_call.completed":
+                break
+    second = await begin(engines[1], store=stores[1], tools=[servers[1]])
+    await begin.stop(first)
+    final = await ended(second, made.id)
+    assert [item.type for item in final.output] == ["mcp_list_tools", "mcp_call", "message"]
+    assert final.output[1].output == "A page."
+    assert not servers[1].calls
+
+
+async def test_a_response_that_fails_gateways_is_given_up(begin: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(background, "MOST_ATTEMPTS", 1)
+    store = begin.store(f"sqlite:///{tmp_path}/store.db")
+    engine = ScriptedEngine(call("weather", "{}"))
+    gateway = await begin(engine, store=store)
+    real = engine.generate
+
+    async def broken(submit: Any) -> Any:
+        raise ZeroDivisionError
+        async for delta in real(submit):
+            yield delta
+
+    engine.generate = broken  # type: ignore[method-assign]
+    made = await gateway.client.responses.create(**ASK, background=True)
+    async with asyncio.timeout(30):
+        final = await ended(gateway, made.id)
+    assert (final.status, final.error.code) == ("failed", "server_error")
