@@ -1,5 +1,6 @@
 """The ASGI application: routes, and errors in OpenAI's shape for what no route took."""
 
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -17,11 +18,14 @@ from router.engine import Engine
 from router.gateway import background
 from router.gateway.anthropic.messages import Messages
 from router.gateway.api import Api
+from router.gateway.batches.api import Batches
 from router.gateway.cluster import Cluster, ClusterView, nothing
 from router.gateway.dialects import refusal
 from router.gateway.entry import Admission, Entry
 from router.gateway.errors import ApiError
+from router.gateway.files import Files
 from router.gateway.health import Health, Target, engine_readiness, own
+from router.gateway.inside import Inside
 from router.gateway.intake import Intake
 from router.gateway.kept import Kept
 from router.gateway.metrics import Metrics
@@ -29,9 +33,11 @@ from router.gateway.models import Models
 from router.gateway.page import Page
 from router.gateway.reference import Reference
 from router.gateway.responses.api import ResponsesApi
+from router.gateway.responses.conversations import ConversationsApi
 from router.gateway.settings import Settings
 from router.gateway.thoughts import Thoughts
 from router.gateway.tokens import Tokenizer
+from router.store.retention import expire
 from router.store.store import Store
 from router.tools.tools import Tools
 
@@ -66,17 +72,23 @@ def create_app(
     health = Health(exposition or own(metrics.registry), admission, unready or engine_readiness(engine), targets)
     completions = Kept(intake, kept.completions)
     responses = ResponsesApi(intake, kept, tools or Tools(), access)
+    generating = [*Api(intake, completions).routes(), *responses.routes()]
+    batches = Batches(intake, kept, Inside(generating, access))
     routes = [
         *Page().routes(),
-        *Api(intake, completions).routes(),
+        *generating,
         *completions.routes(),
-        *responses.routes(),
+        *Files(kept, settings).routes(),
+        *batches.routes(),
+        *ConversationsApi(intake, kept).routes(),
         *Tokenizer(intake).routes(),
         *Cluster(cluster or nothing).routes(),
         *Messages(intake).routes(),
         *health.routes(),
     ]
-    tasks: list[background.Task] = [*responses.tasks]
+    tasks: list[background.Task] = [*responses.tasks, *batches.tasks]
+    if store is not None:
+        tasks.append(functools.partial(expire, store, settings.retention_s))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

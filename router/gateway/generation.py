@@ -25,6 +25,7 @@ class Source:
     traceparent: str
     tenant: str
     grant: Grant = FREE
+    priority: int | None = None  # the highest that a Submit may have; None: any
 
     async def generate(self, submit: engine_pb2.Submit, names: Mapping[str, str]) -> AsyncGenerator[engine_pb2.Delta, None]:
         """The engine's deltas. Raises ApiError; closing it closes the engine's generator, which cancels the request.
@@ -32,6 +33,8 @@ class Source:
         `names` as in `from_engine`.
         """
         submit.request_id, submit.traceparent, submit.tenant = self.request_id, self.traceparent, self.tenant
+        if self.priority is not None:
+            submit.priority = min(submit.priority, self.priority)
         bounded = submit.sampling.HasField("max_tokens")
         paid = submit.sampling.max_tokens if bounded else STEP  # tokens of output
         await self.grant.reserve(len(submit.prompt) + paid)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http import HTTPStatus
 from typing import ClassVar, Protocol, TypeVar
 
@@ -75,7 +76,8 @@ class Intake:
     def source(self, request: Request) -> Source:
         """Where the request's tokens come from."""
         state = request.state
-        return self.source_of(state.request_id, state.traceparent, state.principal.tenant, state.grant)
+        source = self.source_of(state.request_id, state.traceparent, state.principal.tenant, state.grant)
+        return replace(source, priority=getattr(state, "priority", None))
 
     def source_of(self, request_id: str, traceparent: str, tenant: str, grant: Grant) -> Source:
         """The same for work that outlives its request."""

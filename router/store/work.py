@@ -5,10 +5,11 @@ comes with an older one has lost the work.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, insert, select, update
 
@@ -82,6 +83,32 @@ class WorkQueue:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(heard.wait(), POLL_S)
 
+    async def hold(self, held: Work, lease_s: float, job: Coroutine[Any, Any, None]) -> None:
+        """Runs the job for as long as the lease is held, and cancels it when that is lost or the work is cancelled.
+
+        Raises what the job raises. The work is given back where this is cancelled.
+        """
+        task = asyncio.ensure_future(job)
+        try:
+            await self._keep(held, lease_s, task)
+        except asyncio.CancelledError:
+            await _ended(task)
+            await self.release(held)
+            raise
+        finally:
+            await _ended(task)
+
+    async def _keep(self, held: Work, lease_s: float, task: "asyncio.Future[None]") -> None:
+        with self.listening(held.kind, held.id) as cancelled:
+            while not task.done():
+                wakes = asyncio.ensure_future(cancelled.wait())
+                await asyncio.wait({task, wakes}, timeout=lease_s / 3, return_when=asyncio.FIRST_COMPLETED)
+                wakes.cancel()
+                cancelled.clear()
+                if not task.done() and not await self.renew(held, lease_s):
+                    return
+        task.result()
+
     async def renew(self, held: Work, lease_s: float) -> Lease:
         """Holds it for so long from now on, also where the lease was over and nobody else has claimed it."""
         mine = update(work).where(_claimed(held)).values(free_at=self._database.now + lease_s)
@@ -123,6 +150,11 @@ class WorkQueue:
         """
         with self._database.listening(_topic(kind, id_)) as heard:
             yield heard
+
+
+async def _ended(task: "asyncio.Future[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _claimed(held: Work) -> ColumnElement[bool]:
