@@ -1,4 +1,4 @@
-"""Requests made from the OpenAPI document, right and wrong ones: no 5xx, no hang, and answers are as it says."""
+"""Requests made from the OpenAPI document, right and wrong ones, and bytes of any kind: no 5xx, no hang, answers as it says."""
 
 import asyncio
 import json
@@ -10,6 +10,7 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -36,6 +37,7 @@ OPERATIONS = [
 ]
 CHECKS: list[Any] = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 HANGS_S = 20
+PIECES = [b"null", b"true", b"[]", b"{}", b'""', b"-1", b"1e308", b'"tool"', b",", b":", b'"', b"[", b"}"]
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
 MAKING: dict[str, Any] = {
     "/v1/chat/completions": {**CHAT, "store": True},
@@ -96,7 +98,7 @@ def test_no_request_breaks_it(url: str, method: str, path: str, mode: Generation
     operation = schema[path][method]
     ids = made(url, path) if "{" in path and mode is GenerationMode.POSITIVE else {}
 
-    @settings(max_examples=20, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: schemathesis.Case) -> None:
         if isinstance(case.body, dict) and isinstance(case.body.get("model"), str):
@@ -106,3 +108,54 @@ def test_no_request_breaks_it(url: str, method: str, path: str, mode: Generation
         case.validate_response(response, checks=CHECKS)
 
     ask()
+
+
+SOUND: dict[str, Any] = {
+    "/v1/chat/completions": {**CHAT, "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}], "stop": "x"},
+    "/v1/completions": {"model": MODEL, "prompt": [1, 2], "logit_bias": {"17": -1}, "logprobs": 1},
+    "/v1/responses": {"model": MODEL, "input": [{"role": "user", "content": "Hi"}], "text": {"format": {"type": "text"}}},
+    "/v1/messages": {**CHAT, "max_tokens": 9, "system": [{"type": "text", "text": "x"}], "thinking": {"type": "adaptive"}},
+    "/v1/conversations": MAKING["/v1/conversations"],
+}
+POSTED = [path for path, methods in DOCUMENT["paths"].items() if "requestBody" in methods.get("post", {})]
+HOSTILE = [
+    b"",
+    b"[" * 100_000,
+    b'{"messages":' * 100_000,
+    b'{"model": "tiny", "input": "\\ud800", "prompt": "\\ud800"}',
+    b'{"model": "tiny", "prompt": "x", "temperature": 1e999, "seed": 9e99}',
+    b'{"model": "tiny", "prompt": "x", "max_tokens": ' + b"9" * 5000 + b"}",
+    b'{"model": "tiny", "model": null, "": {}}',
+    b"\xff\xfe{\x00}\x00",
+]
+
+
+def damaged(sound: bytes, cuts: list[tuple[int, int, bytes]]) -> bytes:
+    """With parts taken out and others put in."""
+    for begin, length, new in cuts:
+        begin %= len(sound) + 1
+        sound = sound[:begin] + new + sound[begin + length :]
+    return sound
+
+
+CUTS = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 12), st.binary(max_size=4) | st.sampled_from(PIECES)), max_size=4)
+
+
+@pytest.mark.parametrize("path", POSTED)
+def test_no_bytes_break_it(url: str, path: str) -> None:
+    sound = json.dumps(SOUND.get(path, {**CHAT, "max_tokens": 9})).encode()
+    with httpx.Client(base_url=url, timeout=HANGS_S) as client:
+
+        def post(body: bytes) -> None:
+            response = client.post(path.replace("{id}", "x"), content=body)
+            assert response.status_code < 500, response.text
+            assert response.status_code == 200 or "error" in response.json()
+
+        @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(body=st.builds(damaged, st.just(sound), CUTS))
+        def fuzz(body: bytes) -> None:
+            post(body)
+
+        for hostile in HOSTILE:
+            post(hostile)
+        fuzz()
