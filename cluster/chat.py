@@ -1,6 +1,7 @@
 """`ossia chat`: a terminal chat over the OpenAI API, with the model's reasoning dimmed. Any server that speaks it will do."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 from ossia.common.errors import UserError
 
 CONNECT_S = 10.0
+KEY = "OSSIA_API_KEY"  # variable: an argument could be read by every user of the host
 
 
 class Chat:
@@ -55,7 +57,9 @@ class Chat:
 
 def run(url: str, model: str | None) -> None:
     """Talks until /exit or the end of the input. Raises UserError where the server does not answer or refuses."""
-    with httpx.Client(base_url=url, timeout=httpx.Timeout(None, connect=CONNECT_S)) as client:
+    key = os.environ.get(KEY)
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    with httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(None, connect=CONNECT_S)) as client:
         try:
             chat = Chat(client, model or _first_model(client), Writer())
             if sys.stdin.isatty():

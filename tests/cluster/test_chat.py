@@ -21,6 +21,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         request: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if "who am I" in request["messages"][-1]["content"]:
+            request["messages"][-1]["content"] = self.headers["Authorization"]
         if request["model"] == "none":
             self._send("application/json", json.dumps({"error": {"message": "the model 'none' does not exist"}}), 404)
             return
@@ -103,3 +105,8 @@ def read_until(terminal: int, seen: bytes, *texts: bytes) -> bytes:
             seen += os.read(terminal, 1024)
         position = found + len(text)
     return seen
+
+
+def test_the_key_comes_from_the_environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OSSIA_API_KEY", "sk-ossia-mine")
+    assert "Bearer sk-ossia-mine" in chat("--url", url, text="who am I\n").stdout
