@@ -24,7 +24,8 @@ from router.tools.config import ServerConfig
 
 logger = logging.getLogger(__name__)
 
-CONNECT_S = 10.0
+STARTUP_S = 10.0  # that a gateway waits for a server
+_CONNECT_S = 30.0  # that a server has to come up
 _MOST_PAGES = 32
 _READ_S = 15.0  # beyond what a call may take
 
@@ -44,9 +45,10 @@ class Connection:
         self.failure: str | None = "it was not reached yet"
 
     async def start(self) -> None:
-        """Returns once the server was reached, or could not be: then attempts go on."""
+        """Returns once the server was reached, could not be, or takes too long: then attempts go on."""
         self._keeper = asyncio.create_task(self._keep())
-        await self._tried.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._tried.wait(), STARTUP_S)
 
     async def close(self) -> None:
         """Ends the connection and, over stdio, the process."""
@@ -87,9 +89,9 @@ class Connection:
         """One connection, from its beginning to its end."""
         ended = asyncio.Event()
         async with contextlib.AsyncExitStack() as stack:
-            async with asyncio.timeout(CONNECT_S):
+            async with asyncio.timeout(_CONNECT_S):
                 transport = _watched(_transport(self._config), ended, self._look)
-                client = Client(transport, message_handler=self._heard, read_timeout_seconds=CONNECT_S, cache=None)
+                client = Client(transport, message_handler=self._heard, read_timeout_seconds=_CONNECT_S, cache=None)
                 await stack.enter_async_context(client)
                 await self._list(client)
             self._backoff.reset()
@@ -135,7 +137,7 @@ async def _http(config: ServerConfig) -> AsyncIterator[TransportStreams]:
     headers = dict(config.headers)
     if config.token_file is not None:
         headers["authorization"] = f"Bearer {(await anyio.Path(config.token_file).read_text()).strip()}"
-    timeout = httpx2.Timeout(CONNECT_S, read=config.timeout_s + _READ_S)
+    timeout = httpx2.Timeout(_CONNECT_S, read=config.timeout_s + _READ_S)
     async with (
         httpx2.AsyncClient(headers=headers, timeout=timeout) as http,
         streamable_http_client(config.url, http_client=http) as streams,
