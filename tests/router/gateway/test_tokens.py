@@ -51,6 +51,11 @@ async def test_a_chat_is_rendered_as_it_is_submitted(start: Any) -> None:
 
 async def test_mistakes_are_the_clients(start: Any) -> None:
     gateway = await start(ScriptedEngine())
-    for path, body in [("/tokenize", {"prompt": 1}), ("/detokenize", {"tokens": [-1]}), ("/tokenize", {"prompt": "", "x": 1})]:
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("/tokenize", {"prompt": 1}),
+        ("/detokenize", {"tokens": [-1]}),
+        ("/tokenize", {"prompt": "", "x": 1}),
+    ]
+    for path, body in wrong:
         assert (await post(gateway, path, 400, **body))["error"]["type"] == "invalid_request_error"
     assert (await post(gateway, "/tokenize", 404, model="gpt-9", prompt=""))["error"]["code"] == "model_not_found"
