@@ -1,6 +1,6 @@
 """How fast, and how forgiving, the harmony parser is: parses mutated turns and prints what came of it as JSON.
 
-    python -m benchmarks.parser [--streams 20000] [--seed 0]
+    python -m benchmarks.parser [--streams 1000000] [--seed 0]
 
 Half of the streams are fed one token at a time, half in steps of up to 8. `exceptions` must be 0. Times are the processor's:
 `us_per_token` covers headers and bodies, `us_per_body_token` one long answer fed one token at a time.
@@ -76,7 +76,7 @@ def body_speed(tokens: int) -> float:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--streams", type=int, default=20_000)
+    arguments.add_argument("--streams", type=int, default=1_000_000)
     arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
     source = Source(options.seed)
