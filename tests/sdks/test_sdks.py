@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import agents
+import anthropic
 import openai
 import pytest
 from agents import Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, Runner, function_tool
@@ -140,3 +141,35 @@ async def test_langchain(served: tuple[str, str], responses: bool) -> None:
     held = chat.with_structured_output(Place, method="json_schema", strict=True)
     assert isinstance(await held.ainvoke("The city is Paris. Give me JSON."), Place)
     assert json.loads(called.model_dump_json())["tool_calls"]
+
+
+async def test_anthropic(served: tuple[str, str]) -> None:
+    url, model = served
+    tool: Any = {
+        "name": "get_weather",
+        "description": "The weather in a city.",
+        "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        "strict": True,
+    }
+    async with anthropic.AsyncAnthropic(base_url=url.removesuffix("/v1"), api_key="any", max_retries=0) as client:
+        hello: Any = [{"role": "user", "content": "Hello!"}]
+        async with client.messages.stream(model=model, max_tokens=512, messages=hello, thinking={"type": "adaptive"}) as stream:
+            streamed = "".join([text async for text in stream.text_stream])
+        said = await stream.get_final_message()
+        assert "".join(block.text for block in said.content if block.type == "text") == streamed
+        asked: Any = [{"role": "user", "content": WEATHER}]
+        options: Any = {"model": model, "max_tokens": 512, "tools": [tool]}
+        called = await client.messages.create(**options, messages=asked, tool_choice={"type": "any"})
+        (use,) = [block for block in called.content if block.type == "tool_use"]
+        assert (use.name, list(use.input), called.stop_reason) == ("get_weather", ["city"], "tool_use")
+        result: Any = {"type": "tool_result", "tool_use_id": use.id, "content": "sunny"}
+        messages = [*asked, called.to_param(), {"role": "user", "content": [result]}]
+        answer = await client.messages.create(**options, messages=messages)
+        counted = await client.messages.count_tokens(model=model, messages=messages, tools=[tool])
+        usage = answer.usage
+        assert counted.input_tokens == usage.input_tokens + (usage.cache_read_input_tokens or 0)
+        place: Any = {"format": {"type": "json_schema", "schema": Place.model_json_schema()}}
+        held = await client.messages.create(
+            model=model, max_tokens=512, messages=[{"role": "user", "content": "The city is Paris."}], output_config=place
+        )
+        assert held.stop_reason == "max_tokens" or Place.model_validate_json(held.content[0].text)  # type: ignore[union-attr]
