@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, select, update
 
 from router.store.database import Database
-from router.store.page import Order, Page, rows
+from router.store.page import Order, Page, page
 from router.store.responses import Json
 from router.store.seal import Seal
 from router.store.tables import batches, results
@@ -39,8 +39,7 @@ class Batches:
     async def list(self, tenant: str, after: str | None, limit: int, order: Order = "desc") -> Page[Json] | None:
         """None: there is no batch `after`."""
         async with self._database.read() as connection:
-            page = await rows(connection, batches, batches.c.tenant == tenant, after, limit, order)
-        return page and Page([self._batch(row) for row in page.data], page.more)
+            return await page(connection, batches, batches.c.tenant == tenant, after, limit, order, self._batch)
 
     async def update(self, tenant: str, id_: str, change: Callable[[Json], Json]) -> Json | None:
         """Puts what `change` makes of the batch in its place, nobody else changing it meanwhile. Whoever listens is told."""
@@ -66,7 +65,7 @@ class Batches:
         content = self._seal.dump(result, "results", id_, line)
         row = {"batch": id_, "line": line, "failed": failed, "content": content}
         async with self._database.begin() as connection:
-            await connection.execute(self._database.insert(results, **row))
+            await connection.execute(self._database.insert(results, row))
 
     async def lines(self, id_: str) -> set[int]:
         """Those that have a result."""

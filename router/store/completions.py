@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Row, and_, delete, exists, insert, select,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from router.store.database import Database
-from router.store.page import Order, Page, rows
+from router.store.page import Order, Page, page
 from router.store.responses import Json
 from router.store.seal import Seal
 from router.store.tables import completions, labels
@@ -69,8 +69,7 @@ class Completions:
         if model is not None:
             own = and_(own, completions.c.model == model)
         async with self._database.read() as connection:
-            page = await rows(connection, completions, own, after, limit, order)
-        return page and Page([self._stored(row).completion for row in page.data], page.more)
+            return await page(connection, completions, own, after, limit, order, lambda row: self._stored(row).completion)
 
     async def delete(self, tenant: str, id_: str) -> bool:
         """Whether it was there."""

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from router.store.database import Database
-from router.store.page import Order, Page, rows
+from router.store.page import Order, Page, page
 from router.store.responses import Json
 from router.store.seal import Seal
 from router.store.tables import conversations, items
@@ -89,8 +89,7 @@ class Conversations:
         async with self._database.read() as connection:
             if not (await connection.execute(select(conversations.c.id).where(_own(tenant, id_)))).first():
                 return None
-            page = await rows(connection, items, items.c.conversation == id_, after, limit, order)
-        return page and Page([self._item(row) for row in page.data], page.more)
+            return await page(connection, items, items.c.conversation == id_, after, limit, order, self._item)
 
     async def item(self, tenant: str, id_: str, item_id: str) -> Json | None:
         within = select(conversations.c.id).where(_own(tenant, id_))

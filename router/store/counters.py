@@ -26,7 +26,7 @@ class Counters:
         """
         mine = accounts.c.name == account
         async with self._database.begin() as connection:
-            await connection.execute(self._database.insert(accounts, name=account, changed=0.0, tally={}))
+            await connection.execute(self._database.insert(accounts, {"name": account, "changed": 0.0, "tally": {}}))
             locked = select(accounts.c.tally, self._database.now.label("now")).where(mine).with_for_update()
             row = (await connection.execute(locked)).one()
             tally, result = step(row.tally, row.now)

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import weakref
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -115,7 +115,7 @@ class Database:
             if not self._listeners[topic]:
                 del self._listeners[topic]
 
-    def insert(self, table: Table, replace: tuple[str, ...] = (), **values: object) -> Insert:
+    def insert(self, table: Table, values: Mapping[str, object], replace: Sequence[str] = ()) -> Insert:
         """A row; where one of its key is there, these columns of it are replaced, or with none nothing is done."""
         made = (sqlite.insert if self.is_sqlite else postgresql.insert)(table).values(values)
         if not replace:

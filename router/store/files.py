@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, delete, insert, or_, select, update
 
 from router.store.database import Database
-from router.store.page import Order, Page, rows
+from router.store.page import Order, Page, page
 from router.store.responses import Json
 from router.store.seal import Seal
 from router.store.tables import chunks, files
@@ -61,8 +61,7 @@ class Files:
         if purpose is not None:
             own = and_(own, files.c.purpose == purpose)
         async with self._database.read() as connection:
-            page = await rows(connection, files, own, after, limit, order)
-        return page and Page([self._described(row) for row in page.data], page.more)
+            return await page(connection, files, own, after, limit, order, self._described)
 
     async def delete(self, tenant: str, id_: str) -> bool:
         """Whether it was there."""

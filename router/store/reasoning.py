@@ -18,10 +18,10 @@ class Reasoning:
 
     async def put(self, tenant: str, call_id: str, text: str, expires_at: float) -> None:
         """`expires_at` in unix seconds, by the database's clock."""
-        values = {"tenant": tenant, "call": call_id, "expires": expires_at}
         content = self._seal.dump(text, "reasoning", tenant, call_id)
+        row = {"tenant": tenant, "call": call_id, "expires": expires_at, "content": content}
         async with self._database.begin() as connection:
-            await connection.execute(self._database.insert(reasoning, ("expires", "content"), **values, content=content))
+            await connection.execute(self._database.insert(reasoning, row, ("expires", "content")))
 
     async def get(self, tenant: str, call_ids: Sequence[str]) -> dict[str, str]:
         """What is kept of these calls, by their ids."""

@@ -37,10 +37,10 @@ class Responses:
         """Stores the response under its "id", in place of what was there."""
         id_ = str(response["id"])
         content = self._seal.dump({"response": response, "items": items}, "responses", tenant, id_)
-        values = {"id": id_, "tenant": tenant, "previous": previous, "conversation": conversation, "content": content}
+        row = {"id": id_, "tenant": tenant, "previous": previous, "conversation": conversation, "content": content}
         replace = ("previous", "conversation", "content")
         async with self._database.begin() as connection:
-            await connection.execute(self._database.insert(responses, replace, **values, created=time.time()))
+            await connection.execute(self._database.insert(responses, {**row, "created": time.time()}, replace))
 
     async def get(self, tenant: str, id_: str) -> StoredResponse | None:
         found = select(responses).where(responses.c.id == id_, responses.c.tenant == tenant)

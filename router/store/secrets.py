@@ -23,5 +23,5 @@ class Secrets:
         content = self._seal.close(secrets.token_bytes(BYTES), "secrets", name)
         found = select(tables.secrets.c.content).where(tables.secrets.c.name == name)
         async with self._database.begin() as connection:
-            await connection.execute(self._database.insert(tables.secrets, name=name, content=content))
+            await connection.execute(self._database.insert(tables.secrets, {"name": name, "content": content}))
             return self._seal.open((await connection.execute(found)).scalar_one(), "secrets", name)

@@ -100,13 +100,15 @@ class WorkQueue:
 
     async def _keep(self, held: Work, lease_s: float, task: "asyncio.Future[None]") -> None:
         with self.listening(held.kind, held.id) as cancelled:
-            while not task.done():
-                wakes = asyncio.ensure_future(cancelled.wait())
-                await asyncio.wait({task, wakes}, timeout=lease_s / 3, return_when=asyncio.FIRST_COMPLETED)
+            wakes = asyncio.ensure_future(cancelled.wait())
+            futures: tuple[asyncio.Future[Any], ...] = (task, wakes)
+            try:
+                while not task.done():
+                    await asyncio.wait(futures, timeout=lease_s / 3, return_when=asyncio.FIRST_COMPLETED)
+                    if not task.done() and not await self.renew(held, lease_s):
+                        return
+            finally:
                 wakes.cancel()
-                cancelled.clear()
-                if not task.done() and not await self.renew(held, lease_s):
-                    return
         task.result()
 
     async def renew(self, held: Work, lease_s: float) -> Lease:

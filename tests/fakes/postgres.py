@@ -33,13 +33,13 @@ def postgres_server() -> Iterator[str]:
         as_owner = _owner(folder)
         data, port = folder / "data", free_port()
         run = {"check": True, "cwd": folder, "stdout": subprocess.DEVNULL, **as_owner}
-        subprocess.run([programs / "initdb", "-D", data, "-U", "ossia", "-A", "trust", "--no-sync"], **run)
-        command = [programs / "postgres", "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1"]
+        subprocess.run([f"{programs}/initdb", "-D", str(data), "-U", "ossia", "-A", "trust", "--no-sync"], **run)
+        command = [f"{programs}/postgres", "-D", str(data), "-p", str(port), "-k", str(folder), "-h", "127.0.0.1"]
         settings = [part for setting in _FAST for part in ("-c", setting)]
         with (folder / "log").open("w") as log:
             server = subprocess.Popen([*command, *settings], cwd=folder, stderr=log, **as_owner)
         try:
-            ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+            ready = [f"{programs}/pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
             while subprocess.run(ready, check=False).returncode:
                 assert server.poll() is None, (folder / "log").read_text()
             yield f"postgresql://ossia@127.0.0.1:{port}"

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 
 from router.access.principal import Principal
@@ -87,7 +87,7 @@ class Runner:
                 task = group.create_task(self._ask(held, str(batch["endpoint"]), line))
                 task.add_done_callback(lambda _: slots.release())
 
-    async def _left(self, id_: str, batch: Json) -> AsyncIterator[Line]:
+    async def _left(self, id_: str, batch: Json) -> AsyncGenerator[Line, None]:
         """The lines without a result."""
         done = await self._store.batches.lines(id_)
         content = self._store.files.content(str(batch["input_file_id"]))

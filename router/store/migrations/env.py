@@ -2,9 +2,10 @@
 
 from alembic import context
 
-from router.store import store  # noqa: F401 - whose parts have all tables
-from router.store.tables import metadata
+from router.store.tables import metadata, rendered
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, compare_type=True)
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=metadata, compare_type=True, render_item=rendered
+)
 with context.begin_transaction():
     context.run_migrations()

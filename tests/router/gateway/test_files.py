@@ -16,7 +16,8 @@ from tests.router.gateway.conftest import Gateway
 @pytest.fixture
 async def gateway(start: Callable) -> Gateway:
     settings = Settings(max_file_bytes=3 << 20, max_body_bytes=1 << 16)
-    return await start(ScriptedEngine(), settings)
+    gateway: Gateway = await start(ScriptedEngine(), settings)
+    return gateway
 
 
 async def upload(gateway: Gateway, data: bytes, name: str = "in.jsonl", **more: Any) -> Any:

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def described(id_: str, size: int, purpose: str = "batch", expires_at: float | N
     return {"id": id_, "bytes": size, "purpose": purpose, "expires_at": expires_at}
 
 
-async def put(store: Store, id_: str, *data: bytes, tenant: str = "a", **more: str | float) -> Json:
+async def put(store: Store, id_: str, *data: bytes, tenant: str = "a", **more: Any) -> Json:
     return await store.files.put(tenant, id_, pieces(*data), lambda size: described(id_, size, **more))
 
 

@@ -11,11 +11,12 @@ def response(id_: str, **more: object) -> dict[str, object]:
 
 
 async def put(store: Store, id_: str, previous: str | None = None, tenant: str = "a") -> None:
-    await store.responses.put(tenant, response(id_), [{"id": f"item_{id_}"}], conversation=None, previous=previous)
+    items: list[dict[str, object]] = [{"id": f"item_{id_}"}]
+    await store.responses.put(tenant, response(id_), items, conversation=None, previous=previous)
 
 
 async def test_a_response_is_kept_with_its_items(store: Store) -> None:
-    items = [{"id": "msg_1", "content": "what \ud800 a client\0 may send: 你好"}]
+    items: list[dict[str, object]] = [{"id": "msg_1", "content": "what \ud800 a client\0 may send: 你好"}]
     await store.responses.put("a", response("resp_1"), items, conversation="conv_1", previous="resp_0")
     found = await store.responses.get("a", "resp_1")
     assert found is not None

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ async def test_contents_are_nowhere_in_the_files(tmp_path: Path) -> None:
     assert SECRET.encode() not in (tmp_path / "sealed.db").read_bytes()
 
 
-async def _once(data: bytes):
+async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 

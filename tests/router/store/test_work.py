@@ -138,3 +138,36 @@ async def test_either_the_owner_or_the_canceller_has_the_last_word(store: Store)
         found = await store.responses.get("a", "resp_1")
         assert found is not None
         assert found.response["status"] == ("completed" if finished else "cancelled")
+
+
+async def test_a_job_runs_while_its_lease_is_held(store: Store) -> None:
+    await add(store, "1", "2", "3")
+
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    work = await claim(store, lease_s=0.3)
+    job = asyncio.create_task(store.work.hold(work, 0.3, forever()))
+    await asyncio.sleep(0.5)
+    assert [(await claim(store)).id for _ in range(2)] == ["2", "3"], "the lease of the first was not renewed"
+    await store.work.cancel("a", "response", "1")
+    await asyncio.wait_for(job, 10)
+
+
+async def test_a_job_that_is_stopped_is_given_back(store: Store) -> None:
+    async def fails() -> None:
+        raise ZeroDivisionError
+
+    async def forever() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    await add(store, "1")
+    work, begun = await claim(store), asyncio.Event()
+    with pytest.raises(ZeroDivisionError):
+        await store.work.hold(work, LONG, fails())
+    job = asyncio.create_task(store.work.hold(work, LONG, forever()))
+    await begun.wait()
+    job.cancel()
+    await asyncio.gather(job, return_exceptions=True)
+    assert (await claim(store)).attempt == 2
