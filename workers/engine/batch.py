@@ -1,6 +1,7 @@
 """Turns what the scheduler chose into the arrays of a Plan."""
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,10 +50,12 @@ def assemble(chunks: Sequence[Chunk], geometry: Geometry) -> Plan:
     numbers, offsets = np.divmod(positions, np.int32(geometry.block_size))
     rows = [row for chunk, first in zip(chunks, starts.tolist(), strict=False) for row in _rows(chunk, first)]
     masks, mask_rows = _masks(rows)
-
-    def column(values: Sequence[float], dtype: type = np.int32) -> NDArray[Any]:
-        return np.array(values, dtype)
-
+    samplings, belows = [row.sampling for row in rows], [row.below for row in rows]
+    ats, targets, places, logprobs = _columns([(row.at, row.target, row.position, row.logprobs) for row in rows], 4, np.int32)
+    temperatures, top_ps, min_ps, repetitions = _columns(
+        [(one.temperature, one.top_p, one.min_p, one.repetition_penalty) for one in samplings], 4, np.float32
+    )
+    limits, ends = _columns(belows, 2, np.int32)
     return Plan(
         tokens=np.concatenate([_tokens(chunk) for chunk in chunks]),
         positions=positions,
@@ -65,23 +68,23 @@ def assemble(chunks: Sequence[Chunk], geometry: Geometry) -> Plan:
         sliding_ids=sliding_ids,
         sliding_starts=sliding_starts,
         sliding_firsts=firsts,
-        rows=column([row.at for row in rows]),
-        targets=column([row.target for row in rows]),
-        temperatures=column([row.sampling.temperature for row in rows], np.float32),
-        top_ps=column([row.sampling.top_p for row in rows], np.float32),
-        top_ks=column([row.sampling.top_k for row in rows]),
-        min_ps=column([row.sampling.min_p for row in rows], np.float32),
-        seeds=column([row.sampling.seed for row in rows], np.uint64),
-        output_positions=column([row.position for row in rows]),
-        logprobs=column([row.logprobs for row in rows]),
-        repetitions=column([row.sampling.repetition_penalty for row in rows], np.float32),
+        rows=ats,
+        targets=targets,
+        temperatures=temperatures,
+        top_ps=top_ps,
+        top_ks=np.array([one.top_k for one in samplings], np.int32),
+        min_ps=min_ps,
+        seeds=np.array([one.seed for one in samplings], np.uint64),
+        output_positions=places,
+        logprobs=logprobs,
+        repetitions=repetitions,
         seen_ids=np.concatenate([NO_IDS, *(row.seen for row in rows)]),
         seen_starts=_starts([len(row.seen) for row in rows]),
         bias_ids=np.concatenate([NO_IDS, *(row.bias_ids for row in rows)]),
         bias_values=np.concatenate([NO_VALUES, *(row.bias_values for row in rows)]),
         bias_starts=_starts([len(row.bias_ids) for row in rows]),
-        below=column([row.below.first for row in rows]),
-        ends=column([row.below.end for row in rows]),
+        below=limits,
+        ends=ends,
         mask_rows=mask_rows,
         masks=masks,
     )
@@ -128,7 +131,10 @@ def _masks(rows: Sequence[Row]) -> tuple[Mask, Array]:
     return packed, np.array([numbers.get(id(row.mask), -1) for row in rows], np.int32)
 
 
+def _columns(rows: Sequence[Sequence[float]], count: int, dtype: type) -> NDArray[Any]:
+    """[count, N] of so many values a row."""
+    return np.ascontiguousarray(np.array(rows, dtype).reshape(-1, count).T)
+
+
 def _starts(lengths: Sequence[int]) -> Array:
-    starts = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=starts[1:])
-    return starts
+    return np.array([0, *accumulate(lengths)], np.int32)

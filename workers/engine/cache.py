@@ -83,9 +83,11 @@ class KvCache:
     def grow(self, request: Request, stop: int) -> None:
         """Makes places for the first `stop` tokens; `reach` says how far that goes."""
         end = self.geometry.blocks(stop)
-        request.blocks.extend(self.full.take(max(0, end - len(request.blocks))))
+        if end > len(request.blocks):
+            request.blocks.extend(self.full.take(end - len(request.blocks)))
         held = self.geometry.first(request.computed) + len(request.sliding)
-        request.sliding += self.sliding.take(max(0, end - held))
+        if end > held:
+            request.sliding += self.sliding.take(end - held)
 
     def settle(self, request: Request, computed: int) -> None:
         """So many tokens are computed now: caches whole blocks, lets the window move on, takes unused places back."""
@@ -139,10 +141,10 @@ class KvCache:
 
     def _trim(self, request: Request, blocks: int) -> None:
         """Gives up the places behind the first so many blocks, the last first: what follows is worth nothing without it."""
-        for block in reversed(request.blocks.cut(blocks)):
-            self.full.release(block)
-        start = self.geometry.first(request.computed)
-        rest = request.sliding[max(0, blocks - start) :]
-        del request.sliding[max(0, blocks - start) :]
-        for block in reversed(rest):
+        if blocks < len(request.blocks):
+            for block in reversed(request.blocks.cut(blocks)):
+                self.full.release(block)
+        kept = max(0, blocks - self.geometry.first(request.computed))
+        for block in reversed(request.sliding[kept:]):
             self.sliding.release(block)
+        del request.sliding[kept:]

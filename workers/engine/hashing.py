@@ -25,8 +25,11 @@ class Chain:
     def extend(self, tokens: NDArray[np.int32], start: int) -> None:
         """Takes in what has come behind the first `start` of the sequence's `tokens`."""
         size, whole = self._block_size, len(self.names)
-        begun = np.flatnonzero(tokens[start:] == self._turn_token_id) + start
-        self.marks.update((begun // size).tolist())
+        if len(tokens) - start > 1:
+            begun = np.flatnonzero(tokens[start:] == self._turn_token_id) + start
+            self.marks.update((begun // size).tolist())
+        elif len(tokens) > start and tokens[start] == self._turn_token_id:
+            self.marks.add(start // size)
         if whole == len(tokens) // size:
             return
         data = tokens[whole * size : len(tokens) // size * size].astype("<u4").tobytes()

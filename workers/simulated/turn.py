@@ -84,7 +84,7 @@ class State(NamedTuple):
             return self._head((*self.header, token))
         if token in (END, CALL, RETURN):
             return self._replace(header=(), place=0, before=token, astray=False, called=self.called or token == CALL)
-        astray = self.astray or token not in (self.script.token(self.place), self.script.more(self.place))
+        astray = self.astray or token != self.script.token(self.place) and token != self.script.more(self.place)
         return self._replace(place=self.place + 1, before=token, astray=astray)
 
     def _wanted(self) -> Iterator[int]:
