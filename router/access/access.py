@@ -12,7 +12,7 @@ from router.access.config import AccessConfig
 from router.access.grant import Grant, Metered
 from router.access.jwks import Unreachable
 from router.access.keys import PREFIX, KeyRing
-from router.access.limits import Limits
+from router.access.limits import NONE, Limits
 from router.access.meter import Meters
 from router.access.oidc import BadToken, Issuer
 from router.access.principal import ANYBODY, Principal
@@ -25,8 +25,7 @@ class Access:
 
     def __init__(self, config: AccessConfig, store: Store) -> None:
         self._config = config
-        self._keys = store.keys
-        self._ring = KeyRing(store.keys) if config.keys else None
+        self._ring = KeyRing(store.keys)
         self._issuer = Issuer(config.oidc) if config.oidc else None
         self._meters = Meters(store.counters)
         self._flushing: asyncio.Task[None] | None = None
@@ -56,7 +55,7 @@ class Access:
         secret = _secret(headers)
         if not secret:
             raise _unauthorized("no API key: send one as 'Authorization: Bearer KEY'", "missing_api_key")
-        if self._ring and (secret.startswith(PREFIX) or not self._issuer):
+        if self._config.keys and (secret.startswith(PREFIX) or not self._issuer):
             principal = await self._ring.principal(secret)
             if principal is None:
                 raise _unauthorized("this API key is unknown, revoked or expired", "invalid_api_key")
@@ -74,9 +73,9 @@ class Access:
         return _Background(self, self._meters, principal, request_id)
 
     async def limits(self, principal: Principal) -> Limits:
-        """Also of a key that was revoked since: its background work goes on."""
-        stored = await self._keys.get(principal.key) if principal.key else None
-        return Limits(**stored.limits).over(self._config.limits) if stored else self._config.limits
+        """Those of the caller's key, and where it has none those that are configured."""
+        own = await self._ring.limits(principal.key) if principal.key else NONE
+        return own.over(self._config.limits)
 
 
 class _Background(Metered):

@@ -4,7 +4,9 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 
+from router.access.limits import NONE, Limits
 from router.access.principal import Principal
 from router.store.keys import Keys, StoredKey
 
@@ -24,26 +26,31 @@ def digest(key: str) -> str:
 
 
 class KeyRing:
-    """Finds whose a key is, and remembers it for a while."""
+    """Finds keys by what clients send and by their ids, and remembers them for a while."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
-        self._known: OrderedDict[str, tuple[StoredKey | None, float]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[StoredKey | None, float]] = OrderedDict()  # by digest and by id
 
     async def principal(self, key: str) -> Principal | None:
-        """None: no such key, or one that is revoked or expired."""
-        stored = await self._find(digest(key))
+        """Whose it is; None: no such key, or one that is revoked or expired."""
+        stored = await self._find(digest(key), self._keys.find)
         if stored is None or not stored.valid(time.time()):
             return None
         return Principal(stored.tenant, stored.id, None if stored.models is None else frozenset(stored.models))
 
-    async def _find(self, hashed: str) -> StoredKey | None:
-        stored, until = self._known.get(hashed, (None, 0.0))
+    async def limits(self, id_: str) -> Limits:
+        """Those of its own, also where it is revoked: what it began goes on."""
+        stored = await self._find(id_, self._keys.get)
+        return Limits(**stored.limits) if stored else NONE
+
+    async def _find(self, name: str, load: Callable[[str], Awaitable[StoredKey | None]]) -> StoredKey | None:
+        stored, until = self._known.get(name, (None, 0.0))
         if time.monotonic() < until:
             return stored
-        stored = await self._keys.find(hashed)
-        self._known[hashed] = stored, time.monotonic() + FRESH_S
-        self._known.move_to_end(hashed)
+        stored = await load(name)
+        self._known[name] = stored, time.monotonic() + FRESH_S
+        self._known.move_to_end(name)
         if len(self._known) > _MOST:
             self._known.popitem(last=False)
         return stored
