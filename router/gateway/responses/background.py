@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 KIND = "response"
 ENDED = ("completed", "incomplete", "failed", "cancelled")
-LEASE_S = 10.0
-RENEW_S = 3.0
+LEASE_S = 6.0
+RENEW_S = 2.0
 POLL_S = 1.0  # between looks for what other processes have appended
 FLUSH_S = 0.2  # that events wait for others, so that not every token is a transaction
 MOST_AT_ONCE = 128
