@@ -213,3 +213,44 @@ async def test_open_access_asks_nobody(guarded: Any) -> None:
     await gateway.client.chat.completions.create(**ASK)
     with pytest.raises(openai.RateLimitError):
         await gateway.client.chat.completions.create(**ASK)
+
+
+async def test_anthropics_clients_are_refused_in_their_own_words(guarded: Any, new_key: NewKey) -> None:
+    gateway = await guarded(ScriptedEngine(*pairs(TOKENS, 2)), keys=True)
+    ask = {"model": MODEL, "max_tokens": 50, "messages": [{"role": "user", "content": "Hi"}]}
+    refused = await gateway.http.post("/v1/messages", json=ask)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (401, "authentication_error")
+    headers = {"x-api-key": await new_key(requests_per_minute=1)}
+    assert (await gateway.http.post("/v1/messages", json=ask, headers=headers)).status_code == 200
+    refused = await gateway.http.post("/v1/messages", json=ask, headers=headers)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (429, "rate_limit_error")
+    assert int(refused.headers["retry-after"]) > 50
+
+
+async def test_what_is_stored_is_seen_by_its_tenant_alone(guarded: Any, new_key: NewKey) -> None:
+    gateway = await guarded(ScriptedEngine(*pairs(TOKENS, 2)), keys=True)
+    mine, same, other = [client(gateway, await new_key(tenant)) for tenant in ("acme", "acme", "else")]
+    response = await mine.responses.create(model=MODEL, input="Hi")
+    conversation = await mine.conversations.create()
+    completion = await mine.chat.completions.create(**ASK, store=True)
+    file = await mine.files.create(file=b"{}\n", purpose="batch")
+    for ask in (
+        lambda asking: asking.responses.retrieve(response.id),
+        lambda asking: asking.conversations.retrieve(conversation.id),
+        lambda asking: asking.chat.completions.retrieve(completion.id),
+        lambda asking: asking.files.retrieve(file.id),
+    ):
+        assert (await ask(same)).id
+        with pytest.raises(openai.NotFoundError):
+            await ask(other)
+    assert [file async for file in other.files.list()] == []
+
+
+async def test_responses_count_like_chats(guarded: Any, new_key: NewKey) -> None:
+    gateway = await guarded(ScriptedEngine(*pairs(TOKENS, 2)), keys=True)
+    asking = client(gateway, await new_key(requests_per_minute=1, tokens_per_minute=10_000))
+    raw = await asking.responses.with_raw_response.create(model=MODEL, input="Hi")
+    left = 10_000 - int(raw.headers["x-ratelimit-remaining-tokens"])
+    assert left > 1024
+    with pytest.raises(openai.RateLimitError):
+        await asking.responses.create(model=MODEL, input="Hi")
