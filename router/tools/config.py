@@ -23,10 +23,10 @@ class ServerConfig:
 
     label: str
     url: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
     token_file: Path | None = None  # its content is the bearer token, read at each connection
     command: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)  # so may these
     allowed_tools: frozenset[str] | None = None  # None: all
     timeout_s: float = 120.0  # of a call, waiting for its turn included
     max_output: int = 64 << 10

@@ -117,7 +117,8 @@ class Connection:
             cursor = page.next_cursor
             if cursor is None:
                 break
-        self.tools = tools
+        if tools != self.tools:  # the same list stays the same object, so that who reads it reads each once
+            self.tools = tools
 
     async def _heard(self, message: IncomingMessage) -> None:
         if isinstance(message, mcp.ToolListChangedNotification):

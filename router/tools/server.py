@@ -89,7 +89,8 @@ class McpServer:
         except TimeoutError:
             return ToolResult(f"The tool gave no result within {round(most_s, 1):g} seconds.", error=True), "timeout"
         except Exception as error:  # whatever a server of somebody else's sends
-            logger.warning("tool server %s: the call of %s failed: %r", self.label, name, error)
+            reason = f"error {error.code}" if isinstance(error, MCPError) else type(error).__name__  # nothing that it quotes
+            logger.warning("tool server %s: the call of %s failed: %s", self.label, name, reason)
             return ToolResult(_told(error), error=True), "failed"
         result = content.read(found, self._config.max_output)
         return result, "error" if result.error else "ok"

@@ -1,6 +1,7 @@
 """The operator's tool servers, connected for as long as the gateway runs. Knows no requests."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -27,4 +28,6 @@ async def connected(config: ToolsConfig, metrics: ToolMetrics) -> AsyncIterator[
 def _servers(config: ToolsConfig, metrics: ToolMetrics) -> "list[McpServer]":
     from router.tools.server import McpServer  # half a second and 30 MB, which gateways without tools need not
 
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)  # it quotes what servers send; their failures are logged here
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     return [McpServer(each, metrics) for each in config.servers]

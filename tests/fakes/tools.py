@@ -24,12 +24,14 @@ class Misbehaving:
         self.names = list(names)
         self.calls = 0
         self.cancelled = 0
+        self.listed = 0
         self.server = Server("misbehaving", on_list_tools=self._list, on_call_tool=self._call)
         if legacy:
             self.server.add_request_handler("server/discover", mcp.RequestParams, _unknown)
 
     async def _list(self, context: ServerRequestContext, params: mcp.PaginatedRequestParams | None) -> mcp.ListToolsResult:
-        """One tool a page."""
+        """One tool a page, each counted in `listed`."""
+        self.listed += 1
         place = int(params.cursor) if params and params.cursor else 0
         after = str(place + 1) if place + 1 < len(self.names) else None
         return mcp.ListToolsResult(tools=[_tool(self.names[place])], next_cursor=after)
@@ -40,7 +42,7 @@ class Misbehaving:
             case "fail":
                 return _result("it is broken", is_error=True)
             case "refuse":
-                raise MCPError(-32000, "not today")
+                raise MCPError(-32001, "not today")
             case "crash":
                 raise RuntimeError("a bug")
             case "sleep":

@@ -1,4 +1,4 @@
-"""The `python` tool over HTTP, for a host of its own: a bound socket, a token, an orderly end. Knows no gateway's part."""
+"""The `python` tool over HTTP, for a host of its own: a bound socket, a token, an orderly end. Knows no model."""
 
 import asyncio
 import hmac

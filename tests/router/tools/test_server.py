@@ -232,3 +232,22 @@ async def test_servers_are_found_by_label_or_address(connect: Connect, http: tup
     assert tools.find("whatever", http[1]) is server
     assert tools.find("b", None) is None
     assert tools.find("a", "http://127.0.0.1:1/mcp") is None
+
+
+async def test_what_servers_say_does_not_get_into_logs(
+    connect: Connect, http: tuple[Misbehaving, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await connect(url=http[1], headers={"authorization": "Bearer hush"})
+    for tool in ("refuse", "lie", "crash"):
+        await server.call(tool, {"x": "hush"})
+    assert "error -32001" in caplog.text
+    assert not any(word in caplog.text for word in ("hush", "not today", "lie {"))
+
+
+async def test_a_list_that_stays_the_same_is_read_once(connect: Connect) -> None:
+    fake = Misbehaving(["echo", "unfit"])
+    async with over_http(fake, listen("127.0.0.1", 0)) as url:
+        server = await connect(url=url, relist_s=0.01)
+        tools, listed = server.tools, fake.listed
+        await until(lambda: fake.listed >= listed + 4)
+        assert server.tools is tools
