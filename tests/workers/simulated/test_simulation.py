@@ -1,6 +1,9 @@
 """Requests on a virtual clock: times that can be worked out by hand, and the same ones at every run."""
 
+import os
 import random
+import subprocess
+import sys
 
 import pytest
 
@@ -76,6 +79,33 @@ def test_a_load_comes_out_the_same_every_time() -> None:
     assert all(
         served.first_token_s is not None and served.arrived_s < served.first_token_s <= served.ended_s for served in first
     )
+
+
+DIGEST = """
+import hashlib
+from tests.workers.simulated.test_simulation import arrivals
+from workers.simulated.build import spec
+from workers.simulated.simulation import simulate
+served = simulate(arrivals(300), spec(max_sequences=64, token_budget=512))
+told = [(each.tokens, each.first_token_s, each.ended_s, each.usage) for each in served]
+print(hashlib.sha256(repr(told).encode()).hexdigest())
+"""
+
+
+def test_two_processes_tell_the_same() -> None:
+    """With hashes of text seeded otherwise, as Python does at every start."""
+    digests = [
+        subprocess.run(
+            [sys.executable, "-c", DIGEST],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert len(digests[0]) == 65
+    assert digests[0] == digests[1]
 
 
 def test_arrivals_are_used_again_with_what_they_are_held_to() -> None:
