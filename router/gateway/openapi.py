@@ -9,7 +9,7 @@ A part declares what a handler takes and gives where it is defined; the handler'
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, TypeVar
@@ -81,15 +81,9 @@ def declared(route: Route) -> Operation | None:
 def document(routes: Iterable[BaseRoute]) -> Json:
     """The OpenAPI document of those routes that declare something."""
     operations = [(route, found) for route in routes if isinstance(route, Route) and (found := declared(route))]
-    adapters: list[tuple[tuple[int, str], JsonSchemaMode, TypeAdapter[Any]]] = [
-        ((place, name), mode, TypeAdapter(kind))
-        for place, (_, found) in enumerate(operations)
-        for name, mode, kind in found.types
-    ]
-    schemas, shared = TypeAdapter.json_schemas(adapters, ref_template="#/components/schemas/{model}", schema_generator=_Plain)
+    schemas, shared = _schemas([operation for _, operation in operations])
     paths: dict[str, Json] = {}
-    for place, (route, found) in enumerate(operations):
-        own: Json = {name: schemas[(place, name), mode] for name, mode, _ in found.types}
+    for (route, found), own in zip(operations, schemas, strict=True):
         for method in sorted((route.methods or set()) - {"HEAD"}):
             paths.setdefault(_path(route), {})[method.lower()] = _described(route, method, found, own)
     return {
@@ -97,11 +91,26 @@ def document(routes: Iterable[BaseRoute]) -> Json:
         "info": {"title": "ossia", "version": metadata.version("ossia")},
         "paths": paths,
         "components": {
-            "schemas": shared.get("$defs", {}),
+            "schemas": shared,
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"key": []}],  # the operator says whether a key is asked for
     }
+
+
+def _schemas(operations: Sequence[Operation]) -> tuple[list[Json], Json]:
+    """Of each operation those of its types, by the names of the fields; and those that they share."""
+    adapters: list[tuple[tuple[int, str], JsonSchemaMode, TypeAdapter[Any]]] = [
+        ((place, name), mode, TypeAdapter(kind))
+        for place, operation in enumerate(operations)
+        for name, mode, kind in operation.types
+    ]
+    template = "#/components/schemas/{model}"
+    schemas, shared = TypeAdapter.json_schemas(adapters, ref_template=template, schema_generator=_Plain)
+    each: list[Json] = [{} for _ in operations]
+    for ((place, name), _), schema in schemas.items():
+        each[place][name] = schema
+    return each, shared.get("$defs", {})
 
 
 class _Plain(GenerateJsonSchema):

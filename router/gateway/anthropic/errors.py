@@ -25,7 +25,6 @@ _RENAMED = (
     (r"tool_choice\.function", "tool_choice"),
     (r"response_format\.json_schema", "output_config.format"),
     (r"thinking_token_budget", "thinking.budget_tokens"),
-    (r"\bstop\b", "stop_sequences"),
 )
 """Parameters of the chat that a request is translated to, by the names that the request has for them."""
 
@@ -49,7 +48,7 @@ def body(error: ApiError) -> Json:
     message, param = error.message, error.param or ""
     for theirs, ours in _RENAMED:
         param = re.sub(theirs, ours, param)
-        message = re.sub(theirs, ours, message) if theirs != r"\bstop\b" else message
+        message = re.sub(theirs, ours, message)
     if param not in message:
         message = f"{param}: {message}"
     return {"type": "error", "error": {"type": _type(error.status), "message": message}}
