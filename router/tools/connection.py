@@ -6,28 +6,19 @@ https://modelcontextprotocol.io/specification, by the `mcp` package: streamable 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
-import anyio
-import httpx2
 import mcp_types as mcp
-from anyio.abc import ObjectSendStream
-from mcp.client import Client, IncomingMessage, Transport
-from mcp.client._transport import ReadStream, TransportStreams
-from mcp.client.stdio import StdioServerParameters, stdio_client
-from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.message import SessionMessage
+from mcp.client import Client, IncomingMessage
 
 from router.backoff import Backoff
 from router.tools.config import ServerConfig
+from router.tools.transport import CONNECT_S, opened
 
 logger = logging.getLogger(__name__)
 
 STARTUP_S = 10.0  # that a gateway waits for a server
-_CONNECT_S = 30.0  # that a server has to come up
 _MOST_PAGES = 32
-_READ_S = 15.0  # beyond what a call may take
 
 
 class Connection:
@@ -89,9 +80,13 @@ class Connection:
         """One connection, from its beginning to its end."""
         ended = asyncio.Event()
         async with contextlib.AsyncExitStack() as stack:
-            async with asyncio.timeout(_CONNECT_S):
-                transport = _watched(_transport(self._config), ended, self._look)
-                client = Client(transport, message_handler=self._heard, read_timeout_seconds=_CONNECT_S, cache=None)
+            async with asyncio.timeout(CONNECT_S):
+                client = Client(
+                    opened(self._config, ended, self._look),
+                    message_handler=self._heard,
+                    read_timeout_seconds=CONNECT_S,
+                    cache=None,
+                )
                 await stack.enter_async_context(client)
                 await self._list(client)
             self._backoff.reset()
@@ -123,52 +118,6 @@ class Connection:
     async def _heard(self, message: IncomingMessage) -> None:
         if isinstance(message, mcp.ToolListChangedNotification):
             self._look.set()
-
-
-def _transport(config: ServerConfig) -> Transport:
-    if config.url is not None:
-        return _http(config)
-    command, *arguments = config.command
-    return stdio_client(StdioServerParameters(command=command, args=arguments, env=dict(config.env)))
-
-
-@asynccontextmanager
-async def _http(config: ServerConfig) -> AsyncIterator[TransportStreams]:
-    assert config.url is not None
-    headers = dict(config.headers)
-    if config.token_file is not None:
-        headers["authorization"] = f"Bearer {(await anyio.Path(config.token_file).read_text()).strip()}"
-    timeout = httpx2.Timeout(_CONNECT_S, read=config.timeout_s + _READ_S)
-    async with (
-        httpx2.AsyncClient(headers=headers, timeout=timeout) as http,
-        streamable_http_client(config.url, http_client=http) as streams,
-    ):
-        yield streams
-
-
-@asynccontextmanager
-async def _watched(transport: Transport, ended: asyncio.Event, look: asyncio.Event) -> AsyncIterator[TransportStreams]:
-    """The transport; sets both events when the server's side of it ends, which a client tells its next caller alone."""
-    async with transport as (read, write), anyio.create_task_group() as group:
-        sender, receiver = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-        group.start_soon(_pump, read, sender, ended, look)
-        with receiver:
-            yield receiver, write
-        group.cancel_scope.cancel()
-
-
-async def _pump(
-    read: ReadStream[SessionMessage | Exception],
-    sender: ObjectSendStream[SessionMessage | Exception],
-    ended: asyncio.Event,
-    look: asyncio.Event,
-) -> None:
-    async with sender:
-        with contextlib.suppress(anyio.BrokenResourceError):  # nobody listens any more
-            async for message in read:
-                await sender.send(message)
-    ended.set()
-    look.set()
 
 
 def _reason(error: BaseException) -> str:

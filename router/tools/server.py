@@ -76,16 +76,17 @@ class McpServer:
 
     async def _call(self, name: str, arguments: Mapping[str, Any], most_s: float, session: str) -> tuple[ToolResult, str]:
         """The result, and what came of the call: ok, error, timeout or failed."""
-        self._read_list()
-        if self._specs and name not in self._names:
-            return ToolResult(f"There is no tool {name[:64]}.", error=True), "failed"
         meta: dict[str, Any] | None = None
         grace = 0.0
         if self.label in BUILT_IN:
             meta, grace = {SESSION: session, TIMEOUT_S: most_s}, _GRACE_S
         try:
             async with asyncio.timeout(most_s + grace), self._slots:
-                found = await self._ask(self._names.get(name, name), dict(arguments), meta)
+                await self.connection.client()  # until then nobody knows its tools
+                self._read_list()
+                if name not in self._names:
+                    return ToolResult(f"There is no tool {name[:64]}.", error=True), "failed"
+                found = await self._ask(self._names[name], dict(arguments), meta)
         except TimeoutError:
             return ToolResult(f"The tool gave no result within {round(most_s, 1):g} seconds.", error=True), "timeout"
         except Exception as error:  # whatever a server of somebody else's sends

@@ -182,9 +182,10 @@ async def test_changes_of_the_list_are_seen(connect: Connect, legacy: bool) -> N
 
 
 async def test_only_allowed_tools_are_offered_and_called(connect: Connect, http: tuple[Misbehaving, str]) -> None:
-    server = await connect(url=http[1], allowed_tools=frozenset({"echo"}))
-    assert [tool.name for tool in server.tools] == ["echo"]
-    assert await server.call("fail", {}) == ToolResult("There is no tool fail.", error=True)
+    for allowed in ("echo", "none"):
+        server = await connect(url=http[1], allowed_tools=frozenset({allowed}))
+        assert [tool.name for tool in server.tools] == [name for name in http[0].names if name == allowed]
+        assert await server.call("fail", {}) == ToolResult("There is no tool fail.", error=True)
     assert http[0].calls == 0
 
 
