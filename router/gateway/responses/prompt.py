@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from router.gateway.errors import Json
+from router.gateway.errors import Json, invalid
 from router.gateway.responses.offer import Offer
 from router.gateway.responses.schema import Context
 from router.gateway.responses.transcript import Transcript, Unseal, cuts, without
@@ -48,7 +48,15 @@ class Prompt:
                 return self._shortened(transcript.messages, most)
             return tokens
         except HarmonyError as error:
-            raise transcript.refusal(error) from None
+            raise invalid(str(error), transcript.param(error.field) or self._param(error.field)) from None
+
+    def _param(self, field: str) -> str:
+        """What the request calls a place in `render`'s arguments that is no message: there, `tools` are the functions alone."""
+        name, _, rest = field.partition("]")
+        if not name.startswith("tools["):
+            return "tools"
+        places = [tool.place for tool in self.offer.tools if tool.described]
+        return f"tools[{places[int(name.removeprefix('tools['))]}]{rest.removeprefix('.function')}"
 
     def _transcript(self, output: Sequence[Json]) -> Transcript:
         transcript = Transcript(self.body.instructions, self.unseal)

@@ -3,22 +3,22 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from router.gateway.errors import ApiError, Json, invalid
+from router.gateway.errors import Json, invalid
 from router.gateway.responses import custom
 from router.gateway.responses.called import result_of
 from router.gateway.responses.offer import mcp_name
-from router.harmony.types import HarmonyError, Message, ToolCall
+from router.harmony.types import Message, ToolCall
 
 Unseal = Callable[[str], str]
 """The chain of thought that was sealed. Raises ValueError."""
 
 
 class Transcript:
-    """A conversation, item by item; `param` is what a request calls the last item added."""
+    """A conversation, item by item."""
 
     def __init__(self, instructions: str | None, unseal: Unseal) -> None:
         self.messages: list[Message] = []
-        self._params: list[str] = []  # one a message
+        self._params: list[str] = []  # one a message: what the request calls it
         self._unseal = unseal
         self._reasoning: str | None = None
         self._final = False  # the last message is an answer, which no call follows
@@ -27,7 +27,7 @@ class Transcript:
             self._append(Message("developer", instructions), "instructions")
 
     def add(self, item: Json, param: str = "input") -> None:
-        """Adds one item. Raises ApiError."""
+        """Adds one item; `param` is what the request calls it. Raises ApiError."""
         match item:
             case {"type": "message", "role": "assistant"}:
                 self._answer(_text(item["content"]), param)
@@ -55,11 +55,10 @@ class Transcript:
         """No item follows."""
         self._flush("input")
 
-    def refusal(self, error: HarmonyError) -> ApiError:
-        """The error as the request's sender understands it."""
-        place = error.field.partition("[")[2].partition("]")[0]
-        known = error.field.startswith("messages[") and int(place) < len(self._params)
-        return invalid(str(error), self._params[int(place)] if known else error.field)
+    def param(self, field: str) -> str | None:
+        """What the request calls a place in one of the messages; None for other places."""
+        name, _, _ = field.partition("]")
+        return self._params[int(name.removeprefix("messages["))] if name.startswith("messages[") else None
 
     def _append(self, message: Message, param: str) -> None:
         self._flush(param)

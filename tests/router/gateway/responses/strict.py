@@ -1,12 +1,11 @@
 """Holds what the gateway says to the official client's own types: nothing missing, nothing of another type, nothing added."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 from openai.types.responses import Response, ResponseStreamEvent
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
-EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 _EXTENSIONS = {"bytes", "name", "outputs", "results", "status", "store"}
 """Fields that OpenAI's API has and its package has not everywhere, such as the status of a custom call."""
 
@@ -21,7 +20,7 @@ def response(body: dict[str, Any]) -> Response:
 
 def event(body: dict[str, Any]) -> Any:
     """One event of a stream."""
-    kind = next(kind for kind in _kinds() if kind.model_fields["type"].annotation.__args__[0] == body["type"])
+    kind = next(kind for kind in _kinds() if get_args(kind.model_fields["type"].annotation) == (body["type"],))
     checked = kind.model_validate(body, strict=True)
     assert not list(strangers(checked)), body
     if isinstance(body.get("response"), dict):
@@ -29,9 +28,8 @@ def event(body: dict[str, Any]) -> Any:
     return checked
 
 
-def _kinds() -> Iterable[type[BaseModel]]:
-    union = ResponseStreamEvent.__origin__  # type: ignore[attr-defined]
-    return union.__args__  # type: ignore[no-any-return]
+def _kinds() -> tuple[Any, ...]:
+    return get_args(get_args(ResponseStreamEvent)[0])
 
 
 def strangers(checked: Any, path: str = "") -> Iterable[str]:

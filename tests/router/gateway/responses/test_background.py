@@ -27,7 +27,7 @@ async def ended(gateway: Gateway, id_: str) -> Any:
 
 
 async def follow(gateway: Gateway, id_: str, after: int) -> list[dict[str, Any]]:
-    params = {"stream": "true", "starting_after": after}
+    params: dict[str, str | int] = {"stream": "true", "starting_after": after}
     async with gateway.http.stream("GET", f"/v1/responses/{id_}", params=params) as answered:
         return read([line async for line in answered.aiter_lines()])
 

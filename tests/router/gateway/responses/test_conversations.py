@@ -30,10 +30,10 @@ async def test_conversations_are_made_changed_and_deleted(start: Any) -> None:
     assert [item["role"] for item in listed["data"]] == ["developer", "user"]
     added = await conversations.items.create(made.id, items=[{"role": "assistant", "content": "Hi!"}])
     seen = [item async for item in conversations.items.list(made.id, limit=1, order="asc")]
-    assert [item.role for item in seen] == ["user", "developer", "assistant"]  # type: ignore[union-attr]
-    one = await conversations.items.retrieve(added.data[0].id, conversation_id=made.id)  # type: ignore[arg-type]
+    assert [item.role for item in seen] == ["user", "developer", "assistant"]
+    one = await conversations.items.retrieve(added.data[0].id, conversation_id=made.id)
     assert one == added.data[0]
-    assert (await conversations.items.delete(one.id, conversation_id=made.id)).id == made.id  # type: ignore[arg-type]
+    assert (await conversations.items.delete(one.id, conversation_id=made.id)).id == made.id
     await conversations.delete(made.id)
     for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/items"), ("GET", "/items/x"), ("DELETE", "/items/x")):
         assert (await gateway.http.request(method, f"/v1/conversations/{made.id}{path}")).status_code == 404
@@ -51,7 +51,7 @@ async def test_a_response_goes_on_with_its_conversation(start: Any) -> None:
     assert first.conversation is not None
     assert first.conversation.id == conversation
     engine.script = (answer("Sunny."),)
-    result: Any = {"type": "function_call_output", "call_id": first.output[-1].call_id, "output": "sun"}  # type: ignore[union-attr]
+    result: Any = {"type": "function_call_output", "call_id": first.output[-1].call_id, "output": "sun"}
     await gateway.client.responses.create(model=MODEL, input=[result], conversation={"id": conversation}, tools=[WEATHER])
     assert contains(list(engine.submits[0].prompt), "Hello")
     for text in ("Hello", "Hi", "Look.", "sun"):

@@ -63,8 +63,9 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Model]:
-    async with Model(step_s=0.001, default_length=99, generate=lambda prompt, seed, position: OUTPUT[position]) as engine:
-        yield engine
+    model = Model(step_s=0.001, default_length=99, generate=lambda prompt, seed, position: OUTPUT[position])
+    async with model:
+        yield model
 
 
 @pytest.fixture
