@@ -1,6 +1,7 @@
 """What calls of functions are held to, by the library that holds them to it."""
 
 import json
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -33,6 +34,21 @@ def test_a_call_that_is_not_strict_has_declared_names_in_any_order_with_any_valu
 @pytest.mark.parametrize("text", ['{"town":"Paris"}', '{"cit":1}', '{"city2":1}', '{"city":Paris}', "Paris", "[]", '{"city":1'])
 def test_it_is_never_anything_else(text: str) -> None:
     assert not may_be(WEATHER, False, text)
+
+
+def test_a_name_comes_once_where_there_are_few() -> None:
+    for names in (["a"], ["a", "b"], ["a", "b", "c"]):
+        parameters = {"type": "object", "properties": {name: {} for name in names}}
+        for order in permutations(names):
+            assert may_be(parameters, False, json.dumps(dict.fromkeys(order, 1)))
+            assert not may_be(parameters, False, f'{{"{order[0]}":1,"{order[0]}":2}}')
+
+
+def test_many_names_come_in_any_order() -> None:
+    names = [f"name_{index}" for index in range(40)]
+    parameters = {"type": "object", "properties": {name: {} for name in names}}
+    assert may_be(parameters, False, json.dumps(dict.fromkeys(reversed(names), 1)))
+    assert not may_be(parameters, False, '{"name_40":1}')
 
 
 @pytest.mark.parametrize(
