@@ -127,7 +127,7 @@ async def _poisson(ask: Ask, address: str, rate: float, requests: int) -> tuple[
         if number % PROBE == 0:
             straight.append(asyncio.create_task(_straight(client, ask)))
     seen, direct = await asyncio.gather(*through), await asyncio.gather(*straight)
-    pool.close()
+    await pool.close()
     await client.close()
     return [each.first_s * 1e3 for each in seen[WARM_UP:]], [first_s * 1e3 for first_s in direct[WARM_UP // PROBE :]]
 
@@ -191,7 +191,7 @@ async def _closed(ask: Ask, streams: int, seconds: float) -> tuple[list[Seen], f
         return seen
 
     all_seen = await asyncio.gather(*(client() for _ in range(streams)))
-    pool.close()
+    await pool.close()
     return [each for seen in all_seen for each in seen], time.perf_counter() - began
 
 
@@ -216,7 +216,7 @@ async def _some(ask: Ask, requests: int, concurrency: int) -> None:
             assert (await pool.send(ask.request())).tokens
 
     await asyncio.gather(*(client() for _ in range(concurrency)))
-    pool.close()
+    await pool.close()
 
 
 def _lengths(options: argparse.Namespace) -> dict[str, int]:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 _USAGE = re.compile(rb'"completion_tokens": ?(\d+)')
 _EVENT = b"data: {"
 _END = b"data: [DONE]"
+_LAST_CHUNK = b"0\r\n\r\n"  # of HTTP's chunked encoding
 _TAIL = 1024  # bytes that the last usage is looked for in
 
 
@@ -85,6 +86,7 @@ class Connection(asyncio.Protocol):
         self._tail = b""
         self._done: asyncio.Future[Seen] | None = None
         self._transport: asyncio.Transport | None = None
+        self._closed = asyncio.Event()
 
     async def send(self, request: bytes) -> Seen:
         """Returns when the stream has ended. Raises ConnectionError where it broke or was refused."""
@@ -95,9 +97,10 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
         return await self._done
 
-    def close(self) -> None:
+    async def close(self) -> None:
         assert self._transport
         self._transport.close()
+        await self._closed.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -110,7 +113,7 @@ class Connection(asyncio.Protocol):
             seen.events += events
         seen.bytes += len(data)
         self._tail = text[-_TAIL:]
-        if _END in self._tail:
+        if _END in self._tail and text.endswith(_LAST_CHUNK):
             usage = _USAGE.search(self._tail)
             seen.tokens = int(usage[1]) if usage else 0
             self._settle(None)
@@ -119,6 +122,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._settle(ConnectionError("the server closed the connection"))
+        self._closed.set()
 
     def _settle(self, error: Exception | None) -> None:
         if self._done and not self._done.done():
@@ -148,6 +152,5 @@ class Pool:
         _, connection = await loop.create_connection(Connection, self._host, self._port)
         return connection
 
-    def close(self) -> None:
-        for connection in self._free:
-            connection.close()
+    async def close(self) -> None:
+        await asyncio.gather(*(connection.close() for connection in self._free))
