@@ -1,6 +1,6 @@
 """Deterministic mode, on the torch runner: whatever is cached holds, to the bit, what would be computed from its tokens alone.
 
-Random loads in a cache that they do not fit: prompts that begin alike, kept windows, eviction, preemption, right and wrong drafts.
+Random loads in a cache that they do not fit: prompts that begin alike, kept windows, eviction, preemption, drafts.
 """
 
 import random
