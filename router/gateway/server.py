@@ -82,8 +82,16 @@ def run(config: GatewayConfig) -> None:
     with bind(config.host, config.port) as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # not before: another's port is not ours to share
         logs.configure("gateway", config.log_folder)
-        work = partial(_share, replace(config, port=reserved.getsockname()[1]))
-        asyncio.run(Processes(work, config.processes, config.grace_s).run(f"{config.scheme}://{_address(reserved)}"))
+        shared = replace(config, port=reserved.getsockname()[1])
+        asyncio.run(_check(shared))
+        processes = Processes(partial(_share, shared), config.processes, config.grace_s)
+        asyncio.run(processes.run(f"{config.scheme}://{_address(reserved)}"))
+
+
+async def _check(config: GatewayConfig) -> None:
+    """A mistake about the database is told once, and its tables are made by one process."""
+    async with opened(config.store, config.port):
+        pass
 
 
 def _share(config: GatewayConfig, seat: Seat) -> None:

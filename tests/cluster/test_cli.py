@@ -29,7 +29,9 @@ def ossia(*arguments: str, blocked: set[str] | None = None, **environment: str) 
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=env)
 
 
-@pytest.mark.parametrize("command", ["serve", "status", "stop", "logs", "chat", "gateway", "router", "replica", "layouts", "python-tool"])
+@pytest.mark.parametrize(
+    "command", ["serve", "status", "stop", "logs", "chat", "gateway", "router", "replica", "layouts", "python-tool"]
+)
 def test_help_needs_neither_torch_nor_ray(command: str) -> None:
     done = ossia(command, "--help", blocked=HEAVY | {"starlette", "uvicorn"})
     assert done.returncode == 0, done.stderr
@@ -67,6 +69,12 @@ def test_a_router_that_others_reach_demands_a_token(tmp_path: Path) -> None:
         (["stop", "--name", "nobody"], "no instance 'nobody' is running"),
         (["logs", "--name", "nobody"], "there are no logs of an instance 'nobody'"),
         (["gateway"], "Missing option '--fleet'"),
+        (
+            ["gateway", "--fleet", "127.0.0.1:1", "--port", "0", "--database", "mysql://x/y"],
+            "--database: mysql is not supported",
+        ),
+        (["gateway", "--fleet", "127.0.0.1:1", "--processes", "2", "--database", "x"], "--database must be a URL such as"),
+        (["gateway", "--fleet", "127.0.0.1:1", "--retention-days", "0"], "--retention-days must be a number of days above 0"),
         (["gateway", "--fleet", "127.0.0.1:1", "--tools", "/no/such/file"], "/no/such/file: cannot be read"),
         (["python-tool", "--host", "0.0.0.0"], "needs a token of the tool's own"),
         (["make-checkpoint", "/proc/none", "--hidden", "100"], "--hidden 100: must be a multiple of 32"),

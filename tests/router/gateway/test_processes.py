@@ -26,7 +26,10 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from router.gateway.server import GatewayConfig, run
-run(GatewayConfig(fleet=sys.argv[1], port=0, grace_s=20, log_folder=Path(sys.argv[2]), processes=int(sys.argv[3])))
+from router.store.config import StoreConfig
+fleet, logs, processes = sys.argv[1:]
+store = StoreConfig(f"sqlite:///{logs}/store.db")
+run(GatewayConfig(fleet, port=0, grace_s=20, log_folder=Path(logs), processes=int(processes), store=store))
 """
 ASK = {"model": "fake", "prompt": [1, 2], "max_tokens": 3}
 

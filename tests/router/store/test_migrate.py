@@ -23,7 +23,7 @@ asyncio.run(main())
 
 
 def differences(connection: Connection) -> list[object]:
-    return list(compare_metadata(MigrationContext.configure(connection, {"compare_type": True}), metadata))
+    return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata))
 
 
 async def test_migrations_make_the_tables(store: Store) -> None:
