@@ -13,7 +13,8 @@ from router.harmony.types import HarmonyError, Message, ToolCall
 
 async def prompt(intake: Intake, body: ChatBody, size: int, tenant: str) -> list[int]:
     """The tokens of a body of `size` bytes, with the reasoning that its tool loop lacks put back. Raises ApiError."""
-    messages = await intake.thoughts.recall(tenant, [_message(message) for message in body.messages])
+    messages = await intake.prepare(size, lambda: [_message(message) for message in body.messages])
+    messages = await intake.thoughts.recall(tenant, messages)
     return await intake.prepare(size, lambda: _rendered(body, messages, intake.settings))
 
 

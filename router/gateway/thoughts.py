@@ -49,7 +49,9 @@ class Thoughts:
         """The conversation, with the reasoning that its running tool loop lacks."""
         begin = open_from(messages)
         asked = [call_id for message in messages[begin:] for call_id in _lacking(message)][-_MOST:]
-        found = await self._found(tenant, asked) if asked else {}
+        if not asked:
+            return list(messages)
+        found = await self._found(tenant, asked)
         return [*messages[:begin], *(_recalled(message, found) for message in messages[begin:])]
 
     async def _found(self, tenant: str, call_ids: Sequence[str]) -> dict[str, str]:

@@ -235,7 +235,7 @@ async def test_unknown_paths_and_methods(start: Any) -> None:
     for method, path, status, code in [
         ("GET", "/v1/nothing", 404, "unknown_url"),
         ("POST", "/v1/chat/completions/", 404, "unknown_url"),
-        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("PUT", "/v1/chat/completions", 405, "method_not_allowed"),
         ("DELETE", "/v1/models", 405, "method_not_allowed"),
     ]:
         response = await gateway.http.request(method, path)
