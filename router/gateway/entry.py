@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -16,8 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from router.access.grant import FREE
 from router.access.principal import ANYBODY
 from router.gateway.dialects import refusal
-from router.gateway.errors import ApiError, ClientGone, internal
+from router.gateway.errors import ApiError, ClientGone, internal, unavailable
 from router.gateway.metrics import Metrics
+from router.store.database import Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Admission:
     def request(self) -> Iterator[None]:
         """Raises ApiError (503) once closed."""
         if self.closed:
-            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "the gateway is shutting down; try again", code="unavailable")
+            raise unavailable("the gateway is shutting down; try again")
         self._count += 1
         self._idle.clear()
         with self._gauge.track_inprogress():
@@ -80,6 +80,11 @@ class Entry:
         except ApiError as error:
             scope["state"]["error"] = error.code
             await refusal(scope, error)(scope, receive, passage.send)
+        except Unavailable as error:
+            logger.warning("the database is away: %s", error, extra={"request_id": passage.request_id})
+            if passage.status:
+                raise
+            await refusal(scope, unavailable("the database does not answer; try again"))(scope, receive, passage.send)
         except Exception:
             logger.exception("a request failed", extra={"request_id": passage.request_id})
             if passage.status:

@@ -71,6 +71,11 @@ def from_engine(error: EngineError, names: Mapping[str, str]) -> ApiError:
     return ApiError(status, error.message, param=param, code=error.reason.lower() or code, retry_after_s=error.retry_after_s)
 
 
+def unavailable(message: str) -> ApiError:
+    """A 503: what is needed is away for now."""
+    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code="unavailable")
+
+
 def internal() -> ApiError:
     """Our own failure, told without internals; the log has them under the same x-request-id."""
     return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the log tells more", code="internal_error")

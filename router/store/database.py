@@ -15,7 +15,8 @@ from typing import Any
 
 from sqlalchemy import URL, ColumnElement, Connection, Double, Insert, Table, event, func, literal_column, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ossia.common.errors import UserError
@@ -23,6 +24,10 @@ from router.store.migrate import upgrade
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 _BUSY_S = 30  # that a process waits for another one's transaction on SQLite
+
+
+class Unavailable(ConnectionError):
+    """The database does not answer now; it may later."""
 
 
 @dataclass(eq=False)
@@ -70,19 +75,21 @@ class Database:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that writes, or the one that the task is in already."""
+        """A transaction that writes, or the one that the task is in already. Raises Unavailable."""
         joined = self._joined()
         if joined is not None:
             yield joined.connection
             return
         engine = await self._opened()
-        async with self._writing if self.is_sqlite else contextlib.nullcontext(), engine.begin() as connection:
-            transaction = _Transaction(connection, asyncio.current_task())
-            token = self._current.set(transaction)
-            try:
-                yield connection
-            finally:
-                self._current.reset(token)
+        turn = self._writing if self.is_sqlite else contextlib.nullcontext()
+        with _translated():
+            async with turn, engine.begin() as connection:
+                transaction = _Transaction(connection, asyncio.current_task())
+                token = self._current.set(transaction)
+                try:
+                    yield connection
+                finally:
+                    self._current.reset(token)
         for topic in transaction.topics:
             self._wake(topic)
 
@@ -94,14 +101,15 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection to read with: the transaction's, where the task is in one."""
+        """A connection to read with: the transaction's, where the task is in one. Raises Unavailable."""
         joined = self._joined()
         if joined is not None:
             yield joined.connection
             return
         engine = (await self._opened()).execution_options(reads=True)
-        async with engine.connect() as connection:
-            yield connection
+        with _translated():
+            async with engine.connect() as connection:
+                yield connection
 
     @contextlib.contextmanager
     def listening(self, topic: str) -> Iterator[asyncio.Event]:
@@ -159,6 +167,18 @@ class Database:
     def _wake(self, topic: str) -> None:
         for heard in self._listeners.get(topic, ()):
             heard.set()
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (ConnectionError, PoolTimeout) as error:
+        raise Unavailable(str(error)) from error
+    except DBAPIError as error:
+        if error.connection_invalidated or isinstance(error, InterfaceError | OperationalError):
+            raise Unavailable(_reason(error)) from error
+        raise
 
 
 def _parse(url: str) -> URL:
