@@ -59,8 +59,13 @@ def read(file: Path) -> ToolsConfig:
     return ToolsConfig(servers, asked.max_calls)
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
+class _Keys(BaseModel):
+    """Keys are spelled with dashes, as in all of ossia's files."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"))
+
+
+class _Entry(_Keys):
 
     url: _Url | None = None
     headers: dict[str, str] = {}
@@ -78,7 +83,7 @@ class _Entry(BaseModel):
         if self.url and self.command:
             raise ValueError("url and command exclude each other")
         if not self.url and (self.headers or self.token_file):
-            raise ValueError("headers and token_file are for a url")
+            raise ValueError("headers and token-file are for a url")
         if not self.command and self.env:
             raise ValueError("env is for a command")
         return self
@@ -102,9 +107,7 @@ class _Entry(BaseModel):
         return (sys.executable, "-I", "-m", "router.tools.python", str(memory), str(self.timeout), str(self.max_output))
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
+class _File(_Keys):
     servers: dict[_Label, _Entry]
     max_calls: Annotated[int, Field(ge=1, le=10_000)] = ToolsConfig.max_calls
 
@@ -124,5 +127,5 @@ class _File(BaseModel):
             if not (entry.url or entry.command or shipped):
                 raise ValueError(f"servers.{label}: url or command is missing")
             if entry.memory_mib and not shipped:
-                raise ValueError(f"servers.{label}: memory_mib is for the python that comes with ossia")
+                raise ValueError(f"servers.{label}: memory-mib is for the python that comes with ossia")
         return self

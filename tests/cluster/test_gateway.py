@@ -1,4 +1,4 @@
-"""`ossia gateway` with keys, limits, TLS and an audit log, as a process in front of a real gRPC engine."""
+"""`ossia gateway` with keys, limits, TLS, an audit log and tools, as a process in front of a real gRPC engine."""
 
 import asyncio
 import json
@@ -58,6 +58,29 @@ async def test_keys_limits_tls_and_the_audit_log(tmp_path: Path) -> None:
     assert (lines[1]["prompt_tokens"], lines[1]["output_tokens"], lines[1]["model"]) == (2, 5, "fake")
     logs = "".join(file.read_text() for file in (audit, tmp_path / "gateway.jsonl"))
     assert key not in logs
+
+
+async def test_tool_servers_are_those_of_the_file(tmp_path: Path) -> None:
+    server = [sys.executable, "-m", "tests.fakes.tools", "echo"]
+    (tmp_path / "tools.yaml").write_text(json.dumps({"servers": {"mine": {"command": server}}}))
+    async with FakeEngine(step_s=0.001) as engine:
+        options = ("--fleet", engine.address, "--port", "0", "--database", f"sqlite:///{tmp_path}/gateway.db")
+        command = [sys.executable, "-m", "cluster.cli", "gateway", *options, "--tools", f"{tmp_path}/tools.yaml"]
+        gateway = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        assert gateway.stdout is not None
+        url = (await gateway.stdout.readline()).decode().split()[-1]
+        async with httpx.AsyncClient(base_url=url, timeout=20) as http, asyncio.timeout(20):
+            while (await http.get("/ready")).status_code != 200:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.05)
+            counts = {}
+            for label in ("", "mine", "others"):
+                tools = [{"type": "mcp", "server_label": label}] if label else []
+                counted = await http.post("/v1/responses/input_tokens", json={"model": "fake", "input": "Hi", "tools": tools})
+                counts[label] = counted.json().get("input_tokens")
+        assert counts["mine"] > counts[""] > 0
+        assert counts["others"] is None
+        gateway.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(gateway.wait(), 20) == 0
 
 
 async def test_a_mistake_in_the_file_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

@@ -20,12 +20,12 @@ def test_every_kind_of_server_is_read(tmp_path: Path) -> None:
         _file(
             tmp_path,
             """
-            max_calls: 8
+            max-calls: 8
             servers:
               python:
               browser: {url: "http://10.0.0.7:8001/mcp"}
-              issues: {url: "https://mcp.example.com/", token_file: token, headers: {x-team: a}, allowed_tools: [search]}
-              docs: {command: [npx, server, /srv], env: {A: b}, timeout: 5, max_output: 2048, max_concurrent: 2}
+              issues: {url: "https://mcp.example.com/", token-file: token, headers: {x-team: a}, allowed-tools: [search]}
+              docs: {command: [npx, server, /srv], env: {A: b}, timeout: 5, max-output: 2048, max-concurrent: 2}
             """,
         )
     )
@@ -55,7 +55,7 @@ def test_every_kind_of_server_is_read(tmp_path: Path) -> None:
 
 
 def test_the_memory_of_the_python_that_comes_with_ossia_can_be_chosen(tmp_path: Path) -> None:
-    config = read(_file(tmp_path, "servers: {python: {memory_mib: 1024, timeout: 10, max_output: 4096}}"))
+    config = read(_file(tmp_path, "servers: {python: {memory-mib: 1024, timeout: 10, max-output: 4096}}"))
     assert config.servers[0].command[-3:] == (str(1 << 30), "10.0", "4096")
 
 
@@ -64,15 +64,16 @@ def test_the_memory_of_the_python_that_comes_with_ossia_can_be_chosen(tmp_path: 
     [
         ("servers: {a: {url: 'http://x', comand: [y]}}", "servers.a.comand: Extra inputs are not permitted"),
         ("servers: {a: {url: 'http://x', command: [y]}}", "url and command exclude each other"),
+        ("servers: {a: {url: 'http://x', max_output: 2048}}", "servers.a.max_output: Extra inputs are not permitted"),
         ("servers: {a: {url: 'ftp://x'}}", "servers.a.url: String should match"),
         ("servers: {a: {}}", "servers.a: url or command is missing"),
         ("servers: {browser: }", "servers.browser: url or command is missing"),
         ("servers: {a b: {url: 'http://x'}}", "String should match"),
-        ("servers: {a: {command: [x], headers: {a: b}}}", "headers and token_file are for a url"),
+        ("servers: {a: {command: [x], headers: {a: b}}}", "headers and token-file are for a url"),
         ("servers: {a: {url: 'http://x', env: {a: b}}}", "env is for a command"),
-        ("servers: {python: {url: 'http://x', memory_mib: 512}}", "memory_mib is for the python that comes with ossia"),
+        ("servers: {python: {url: 'http://x', memory-mib: 512}}", "memory-mib is for the python that comes with ossia"),
         ("servers: {a: {url: 'http://x', timeout: 0}}", "servers.a.timeout: Input should be greater than 0"),
-        ("max_calls: 3", "servers: Field required"),
+        ("max-calls: 3", "servers: Field required"),
         ("- a", "tools.yaml: Input should be"),
         ("servers: [", "is not YAML"),
     ],
