@@ -5,7 +5,7 @@
     python -m benchmarks.gateway memory [--requests 100000]
 
 The gateway, one process, has a core of its own; client and engine have the other one. Requests are streamed chats. Prints one
-JSON object a line. `first-token`: requests come at random (a Poisson process), one in six straight to the simulated engine over
+JSON object a line. `first-token`: requests come at random (a Poisson process), a few straight to the simulated engine over
 gRPC: the added time is the difference to those. `streams`: each is followed by another one, and the engine replays tokens, as
 fast as it is told. `cpu` is the gateway's, in cores, so `tokens_per_cpu_s` is what a whole core would stream, whatever else
 runs on the machine. `memory`: short requests to the simulated engine; resident memory of the gateway after each tenth of them.
@@ -37,7 +37,7 @@ from tests.e2e.processes import GatewayProcess
 
 CORES = sorted(os.sched_getaffinity(0))
 OTHERS, OWN = CORES[0], CORES[-1]  # cores: of client and engine, of the gateway
-PROBE = 5  # every so many requests one goes straight to the engine
+PROBE = 10  # every so many requests another one goes straight to the engine
 WARM_UP = 100  # requests that are not counted
 STEP_S = 0.01  # of the engine, as real ones take: shorter ones would keep their core from the client
 
@@ -69,13 +69,13 @@ def main() -> None:
 
 
 @contextmanager
-def engine(module: str, *arguments: object) -> Iterator[str]:
-    """Runs one of the two; its address."""
+def engine(module: str, *arguments: object) -> Iterator[tuple[str, psutil.Process]]:
+    """Runs one of the two; its address, and its process."""
     command = [sys.executable, "-m", f"benchmarks.gateway.{module}", str(OTHERS), *map(str, arguments)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdin and process.stdout
     try:
-        yield process.stdout.readline().strip()
+        yield process.stdout.readline().strip(), psutil.Process(process.pid)
     finally:
         process.stdin.close()
         process.wait(30)
@@ -96,14 +96,18 @@ def gateway(address: str, port: int = 0) -> Iterator[tuple[str, psutil.Process]]
 
 
 def first_token(options: argparse.Namespace) -> None:
-    with engine("engine", STEP_S) as address, gateway(address, options.port) as (url, process):
+    with engine("engine", STEP_S) as (address, other), gateway(address, options.port) as (url, process):
         ask = Ask(url, MODEL, options.prompt_words, options.output_tokens)
         rows = [("ossia", ask), *(_peer(peer, options) for peer in options.peer)]
         for name, asked in rows:
-            before, began = _cpu_s(process), time.perf_counter()
+            before, began = (_cpu_s(process), _cpu_s(other)), time.perf_counter()
             through, direct = asyncio.run(_poisson(asked, address, options.rate, options.requests))
-            cpu = (_cpu_s(process) - before) / (time.perf_counter() - began)
-            row = {"through": name, **_lengths(options), "rate": options.rate, "cpu": round(cpu, 3), **_added(through, direct)}
+            seconds = time.perf_counter() - began
+            cpu = {
+                "cpu": round((_cpu_s(process) - before[0]) / seconds, 3),
+                "engine_cpu": round((_cpu_s(other) - before[1]) / seconds, 3),
+            }
+            row = {"through": name, **_lengths(options), "rate": options.rate, **cpu, **_added(through, direct)}
             print(json.dumps(row), flush=True)
 
 
@@ -160,7 +164,7 @@ def _at(values: list[float], percent: int) -> float:
 
 
 def saturate(options: argparse.Namespace) -> None:
-    with engine("replay", options.rate) as address, gateway(address) as (url, process):
+    with engine("replay", options.rate) as (address, _), gateway(address) as (url, process):
         ask = Ask(url, MODEL, options.prompt_words, options.output_tokens)
         before = _cpu_s(process)
         seen, seconds = asyncio.run(_closed(ask, options.streams, options.seconds))
@@ -199,7 +203,7 @@ async def _closed(ask: Ask, streams: int, seconds: float) -> tuple[list[Seen], f
 
 
 def soak(options: argparse.Namespace) -> None:
-    with engine("engine", 1e-9) as address, gateway(address) as (url, process):
+    with engine("engine", 1e-9) as (address, _), gateway(address) as (url, process):
         ask = Ask(url, MODEL, options.prompt_words, options.output_tokens)
         for tenth in range(11):
             row = {"requests": tenth * options.requests // 10, "resident_mib": round(process.memory_info().rss / (1 << 20), 1)}
