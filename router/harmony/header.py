@@ -29,6 +29,7 @@ _FOREIGN = re.compile(
     rf"{START}\s*(?:(?:user|system|developer|tool)\b|(?!\s|assistant).*\bto=assistant\b)", re.ASCII | re.DOTALL
 )
 _NAME = re.compile(_ADDRESS, re.ASCII)
+_CONTENT_TYPE = re.compile(rf"{CONSTRAIN}\s*(\w{{1,64}})|\s(json|code)\s*$", re.ASCII)
 _MAX_NAME = 256
 _WORDS = ("assistant", "analysis", "commentary", "final", "json", "code", "to=")
 
@@ -47,11 +48,14 @@ class Target(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`name` is the tool's, for a call. `body` (latin-1) is what stood in the header but belongs to the body."""
+    """`name` is the tool's, for a call. `content_type` is such as `json`, None where the header says none. `body` (latin-1) is
+    what stood in the header but belongs to the body.
+    """
 
     target: Target
     channel: Channel = "final"
     name: str = ""
+    content_type: str | None = None
     body: str = ""
     canonical: bool = False
 
@@ -64,9 +68,12 @@ def complete(text: str) -> Header:
     bare = _RECIPIENT.sub("", text)
     channels = re.findall(rf"{CHANNEL}\s*({_CHANNELS})", bare) or re.findall(_CHANNELS, bare) or ["final"]
     channel = cast(Channel, channels[-1])
+    found = _CONTENT_TYPE.search(text)
+    content_type = found and (found[1] or found[2])
     if name := _tool(text):
-        return Header(Target.CALL, channel, name, canonical=canonical)
-    return Header(Target.REASONING if channel == "analysis" else Target.TEXT, channel, canonical=canonical)
+        return Header(Target.CALL, channel, name, content_type, canonical=canonical)
+    target = Target.REASONING if channel == "analysis" else Target.TEXT
+    return Header(target, channel, content_type=content_type, canonical=canonical)
 
 
 def truncated(text: str) -> Header:

@@ -24,9 +24,13 @@ _MAX_HEADER = 64
 
 @dataclass(slots=True)
 class MessageStart:
-    """A message begins that is no call; its text follows, and may be none. On commentary it is a preamble to a call."""
+    """A message begins that is no call; its text follows, and may be none. On commentary it is a preamble to a call.
+
+    `content_type` is what the header says that the text is, such as `json`; it says nothing mostly, and nothing reliable.
+    """
 
     channel: Channel
+    content_type: str | None = None
 
 
 @dataclass(slots=True)
@@ -45,10 +49,15 @@ class TextDelta:
 
 @dataclass(slots=True)
 class ToolCallStart:
-    """A call begins: `index` counts from 0, `name` lacks the `functions.` that the model writes before a function's."""
+    """A call begins: `index` counts from 0, `name` lacks the `functions.` that the model writes before a function's.
+
+    `channel` and `content_type` are as the model wrote them: built-in tools are called on analysis, as `code`.
+    """
 
     index: int
     name: str
+    channel: Channel
+    content_type: str | None
 
 
 @dataclass(slots=True)
@@ -186,10 +195,10 @@ class Parser:
         self._target = read.target
         match read.target:
             case Target.REASONING | Target.TEXT:
-                self._events.append(MessageStart(read.channel))
+                self._events.append(MessageStart(read.channel, read.content_type))
                 self._event = ReasoningDelta if read.target is Target.REASONING else TextDelta
             case Target.CALL:
-                self._events.append(ToolCallStart(self.calls, read.name))
+                self._events.append(ToolCallStart(self.calls, read.name, read.channel, read.content_type))
                 self._event = functools.partial(ToolCallDelta, self.calls)
                 self.calls += 1
             case Target.FOREIGN:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ossia.common import vocabulary
 from ossia.common.vocabulary import FIRST_SPECIAL, SIZE
-from router.harmony.header import Target
+from router.harmony.header import Channel, Target
 from router.harmony.parse import MessageStart, Parser, ReasoningDelta, State, TextDelta, ToolCallDelta, ToolCallStart
 from tests.router.harmony.streams import RELAXED, SPECIAL, Turn, parse, tokens
 
@@ -219,21 +219,35 @@ def test_events_of_a_turn() -> None:
     ]
     assert parser.target is Target.REASONING
     calling = tokens('<|end|><|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{"a":1}')
-    assert parser.feed(calling) == [ToolCallStart(0, "f"), ToolCallDelta(0, '{"a":1}')]
+    assert parser.feed(calling) == [ToolCallStart(0, "f", "commentary", "json"), ToolCallDelta(0, '{"a":1}')]
     assert parser.feed([vocabulary.CALL]) == []
     assert (parser.ended, parser.calls, parser.repairs, parser.state) == ("call", 1, 0, State.DONE)
     assert parser.close() == []
 
 
+@pytest.mark.parametrize(
+    ("spelled", "channel", "content_type"),
+    [
+        ("<|channel|>analysis to=python code", "analysis", "code"),
+        (" to=python<|channel|>commentary <|constrain|>json", "commentary", "json"),
+        ("<|channel|>commentary to=python<|constrain|> xml", "commentary", "xml"),
+        ("<|channel|>commentary to=python", "commentary", None),
+    ],
+)
+def test_what_a_call_is_written_as(spelled: str, channel: Channel, content_type: str | None) -> None:
+    assert Parser().feed(tokens(f"{spelled}<|message|>")) == [ToolCallStart(0, "python", channel, content_type)]
+
+
 def test_a_preamble_and_an_answer_are_two_messages() -> None:
     begin = "<|end|><|start|>assistant<|channel|>"
+    final = f"{begin}final <|constrain|>json<|message|>Hi"
     parser = Parser()
-    events = parser.feed(tokens(f"<|channel|>commentary<|message|>Wait.{begin}analysis<|message|>{begin}final<|message|>Hi"))
+    events = parser.feed(tokens(f"<|channel|>commentary<|message|>Wait.{begin}analysis<|message|>{final}"))
     assert events == [
         MessageStart("commentary"),
         TextDelta("Wait."),
         MessageStart("analysis"),
-        MessageStart("final"),
+        MessageStart("final", "json"),
         TextDelta("Hi"),
     ]
 
