@@ -172,7 +172,7 @@ def lead_greedy(runner: Runner, pipe: Connection) -> list[list[int]]:
     return [tokens for tokens, _, _ in together(runner, cases(greedy=True))]
 
 
-@pytest.mark.parametrize(("ranks", "experts"), [(2, "ep"), (2, "tp"), (4, "ep"), (4, "tp")])
+@pytest.mark.parametrize(("ranks", "experts"), [(2, "ep"), (2, "tp"), (4, "ep"), (4, "tp"), (8, "ep"), (8, "tp")])
 def test_greedy_in_float32_on_any_layout(ranks: int, experts: str, path: Path, greedy: list[list[int]]) -> None:
     layout = Layout(ranks, "ep" if experts == "ep" else "tp")
     assert run_gang(spec(path, layout, "float32"), lead_greedy) == greedy

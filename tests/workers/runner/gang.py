@@ -70,6 +70,6 @@ def _rank(spec: RunnerSpec, rank: int, address: str, lead: Lead, pipe: Connectio
 def run(spec: RunnerSpec, lead: Lead) -> Any:
     """The result of `lead` on rank 0; every other rank must have left because the leader closed."""
     with Gang(spec, lead) as gang:
-        outcomes = [gang.receive(rank) for rank in range(spec.layout.ranks)]
+        outcomes = [gang.receive(rank, 180) for rank in range(spec.layout.ranks)]
     assert [kind for kind, _ in outcomes] == ["left"] * len(outcomes), outcomes
     return outcomes[0][1]
