@@ -68,7 +68,7 @@ class Background:
             "principal": state.principal.stored(),
             "request_id": state.request_id,
             "traceparent": state.traceparent,
-            "until": plan.prompt.history[-1]["id"] if plan.prompt.history else None,
+            "until": plan.prompt.history[-1]["id"] if plan.prompt.history else "",
         }
         told = [
             {"type": f"response.{kind}", "sequence_number": number, "response": plan.document}
@@ -186,8 +186,7 @@ class Background:
         """Makes the response, from where it is. Raises ApiError, Lost."""
         principal = Principal.of(cast(Json, work.payload["principal"]))
         journal = Journal(await self._store.events.read(work.id))
-        until = work.payload["until"]
-        plan = await self._plans.again(body, principal, stored, None if until is None else str(until), journal.results)
+        plan = await self._plans.again(body, principal, stored, str(work.payload["until"]), journal.results)
         request_id = str(work.payload["request_id"])
         async with self._grants(principal, request_id) as grant:
             intake = self._plans.intake

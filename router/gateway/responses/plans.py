@@ -44,7 +44,7 @@ class Plans:
         body: ResponseBody,
         principal: Principal,
         stored: StoredResponse,
-        until: str | None,
+        until: str,
         results: Mapping[str, ToolResult],
     ) -> Plan:
         """That of a response which is stored already; `until` as in State.history, `results` as in Plan."""

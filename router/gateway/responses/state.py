@@ -42,24 +42,23 @@ class State:
         items = await self._store.conversations.items(tenant, body.conversation.id)
         if items is None:
             raise not_found("conversation", body.conversation.id, "conversation")
-        if until is not None:
-            items = items[: 1 + next((place for place, item in enumerate(items) if item["id"] == until), -1)]
-        return items
+        last = len(items) if until is None else next((place for place, item in enumerate(items, 1) if item["id"] == until), 0)
+        return items[:last]
 
     async def input(self, tenant: str, items: Sequence[Item], response_id: str, history: Sequence[Json]) -> list[Json]:
         """The request's items as they are kept, each reference replaced by what it refers to."""
-        kept = identified([item for item in items if not isinstance(item, Reference)], response_id)
-        own = iter(kept)
-        found = [
-            await self._referred(tenant, item.id, place, history) if isinstance(item, Reference) else next(own)
-            for place, item in enumerate(items)
-        ]
-        ids = [item["id"] for item in found]
-        taken = {item["id"] for item in history}
+        known = {str(item["id"]): item for item in history}
+        taken = frozenset(known)
+        kept = iter(identified([item for item in items if not isinstance(item, Reference)], response_id))
+        found: dict[str, Json] = {}
         for place, item in enumerate(items):
-            if ids.count(ids[place]) > 1 or (ids[place] in taken and not isinstance(item, Reference)):
-                raise invalid(f"there are two items with the id '{ids[place]}'", f"input[{place}].id")
-        return found
+            refers = isinstance(item, Reference)
+            own = await self._referred(tenant, str(item.id), place, known) if refers else next(kept)
+            id_ = str(own["id"])
+            if id_ in found or (id_ in taken and not refers):
+                raise invalid(f"there are two items with the id '{id_}'", f"input[{place}].id")
+            found[id_] = own
+        return list(found.values())
 
     async def keep(self, tenant: str, response: Json, items: Sequence[Json], body: Context) -> None:
         """Stores a response that has ended, and what it adds to its conversation."""
@@ -99,15 +98,14 @@ class State:
             raise invalid("that response has not ended yet", "previous_response_id")
         return [item for stored in chain for item in _all(stored)]
 
-    async def _referred(self, tenant: str, id_: str, place: int, history: Sequence[Json]) -> Json:
-        candidates = list(history)
-        if ours := _OURS.fullmatch(id_):
-            stored = await self._store.responses.get(tenant, f"resp_{ours[1]}")
-            candidates += _all(stored) if stored else []
-        found = next((item for item in candidates if item["id"] == id_), None)
-        if found is None:
+    async def _referred(self, tenant: str, id_: str, place: int, known: dict[str, Json]) -> Json:
+        """The item of this id, known or of a stored response, all of whose items are known from then on."""
+        ours = _OURS.fullmatch(id_)
+        if id_ not in known and ours and (stored := await self._store.responses.get(tenant, f"resp_{ours[1]}")):
+            known.update((str(item["id"]), item) for item in _all(stored))
+        if id_ not in known:
             raise not_found("item", id_, f"input[{place}].id")
-        return found
+        return known[id_]
 
 
 def _all(stored: StoredResponse) -> list[Json]:

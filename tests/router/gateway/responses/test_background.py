@@ -102,6 +102,22 @@ async def test_a_full_engine_is_waited_for_and_a_refusal_is_not(start: Any) -> N
     assert (final.status, final.error.code, final.error.message) == ("failed", "invalid_prompt", "no")
 
 
+async def test_it_sees_its_conversation_as_it_was_when_it_was_queued(begin: Any, tmp_path: Path) -> None:
+    store = begin.store(f"sqlite:///{tmp_path}/store.db")
+    engine = ScriptedEngine(EngineError(grpc.StatusCode.UNAVAILABLE, "none", retry_after_s=0.1))
+    gateway = await begin(engine, store=store)
+    conversation = (await gateway.client.conversations.create()).id
+    made = await gateway.client.responses.create(**ASK, conversation=conversation, background=True)
+    await eventually(lambda: engine.submits)
+    later: Any = [{"role": "user", "content": "Later."}]
+    await gateway.client.conversations.items.create(conversation, items=later)
+    engine.script = (HELLO,)
+    await ended(gateway, made.id)
+    assert len({tuple(submit.prompt) for submit in engine.submits}) == 1
+    texts = [item.content[0].text async for item in gateway.client.conversations.items.list(conversation, order="asc")]  # type: ignore[union-attr]
+    assert texts[:2] == ["Later.", "Hi"]
+
+
 class Resuming(ScriptedEngine):
     """Goes on behind the tokens that a Submit has already, as engines do; waits behind the token at `hold`."""
 

@@ -280,8 +280,11 @@ async def test_references_name_items_of_stored_responses(start: Any) -> None:
     reference: Any = {"type": "item_reference", "id": first.output[0].id}
     await gateway.client.responses.create(model=MODEL, input=[reference, {"role": "user", "content": "Why?"}])
     assert contains(list(engine.submits[1].prompt), "Forty-two")
-    with pytest.raises(openai.NotFoundError):
-        await gateway.client.responses.create(model=MODEL, input=[{"type": "item_reference", "id": "msg_none"}])
+    mixed: Any = [{"role": "user", "content": "Hi"}, reference, first.output[0].model_dump() | {"id": "msg_other"}]
+    await gateway.client.responses.create(model=MODEL, input=mixed)
+    for wrong in ("msg_none", first.output[0].id.replace("o0", "o9")):
+        with pytest.raises(openai.NotFoundError):
+            await gateway.client.responses.create(model=MODEL, input=[{"type": "item_reference", "id": wrong}])
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
