@@ -149,7 +149,7 @@ async def _straight(client: EngineClient, ask: Ask) -> float:
 
 
 def _added(through: list[float], direct: list[float]) -> dict[str, float]:
-    row = {}
+    row: dict[str, float] = {}
     for share in (50, 99):
         http, alone = _at(through, share), _at(direct, share)
         row |= {f"http_ms_p{share}": http, f"direct_ms_p{share}": alone, f"added_ms_p{share}": round(http - alone, 2)}

@@ -137,7 +137,7 @@ class Pool:
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
-        self._host, self._port = address.hostname, address.port
+        self._host, self._port = address.hostname or "", address.port or 80
         self._free: list[Connection] = []
 
     async def send(self, request: bytes) -> Seen:

@@ -4,13 +4,17 @@ The simulated engine computes fewer tokens than a gateway passes on: it would be
 all of a step in one frame, honours credit, and merges what it could not send.
 """
 
+from __future__ import annotations  # grpc's classes are generic in their stubs alone
+
 import asyncio
 import os
 import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
+import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
@@ -40,20 +44,22 @@ class Replay(engine_pb2_grpc.EngineServicer):
         self._rate = rate
         self._step = 0
 
-    async def Describe(self, request: engine_pb2.DescribeRequest, context: aio.ServicerContext) -> engine_pb2.DescribeResponse:
+    async def Describe(
+        self, request: engine_pb2.DescribeRequest, context: aio.ServicerContext[Any, Any]
+    ) -> engine_pb2.DescribeResponse:
         return engine_pb2.DescribeResponse(
             epoch=1, model_names=[MODEL], ready=True, max_context=CONTEXT, vocab_size=SIZE, stop_token_ids=[200_002, 200_012]
         )
 
     async def WatchLoad(
-        self, request: engine_pb2.WatchLoadRequest, context: aio.ServicerContext
+        self, request: engine_pb2.WatchLoadRequest, context: aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[engine_pb2.Load]:
         while True:
             yield engine_pb2.Load(step=self._step, step_p99_ms=1000 * STEP_S)
             await asyncio.sleep(0.5)
 
     async def Session(
-        self, request_iterator: AsyncIterator[engine_pb2.ClientFrame], context: aio.ServicerContext
+        self, request_iterator: AsyncIterator[engine_pb2.ClientFrame], context: aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[engine_pb2.EngineFrame]:
         live: dict[int, _Request] = {}
         reader = asyncio.create_task(_read(live, request_iterator))
@@ -67,6 +73,12 @@ class Replay(engine_pb2_grpc.EngineServicer):
                     yield engine_pb2.EngineFrame(epoch=1, step=self._step, deltas=deltas)
         finally:
             reader.cancel()
+
+    async def WatchKv(self, request: object, context: aio.ServicerContext[Any, Any]) -> None:  # type: ignore[override]
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "nobody asks")
+
+    async def Drain(self, request: object, context: aio.ServicerContext[Any, Any]) -> None:  # type: ignore[override]
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "nobody asks")
 
     def _delta(self, live: dict[int, _Request], rid: int, now: float) -> engine_pb2.Delta | None:
         request = live[rid]

@@ -62,7 +62,7 @@ class Member:
     async def tell(self) -> str:
         """What its metrics are; what they were where it does not answer."""
         if self._line and self._life and not self._life.done():
-            future = asyncio.get_running_loop().create_future()
+            future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             self._asked.append(future)
             await self._line.send(TELL)
             with suppress(TimeoutError):

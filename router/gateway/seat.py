@@ -71,7 +71,7 @@ class Shared:
 
     async def metrics(self) -> bytes:
         assert self._line, "no request comes before it serves"
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._asked.append(future)
         await self._line.send(ASK)
         return (await future).encode()

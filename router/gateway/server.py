@@ -200,7 +200,7 @@ async def _run(
     gc.collect()
     gc.freeze()  # what was made so far stays: no collection looks at it again, which would hold every stream up by 60 ms
     try:
-        async with serving(app, bound, config.tls and config.tls.context()) as task:
+        async with serving(app, bound, config.tls.context() if config.tls else None) as task:
             await seat.serving(f"{config.scheme}://{own}")
             logger.info("serving on %s", own)
             await _until_any(stop.wait(), seat.left(), task)
@@ -210,7 +210,7 @@ async def _run(
         await seat.close()
 
 
-async def _until_any(*ends: Awaitable[None]) -> None:
+async def _until_any(*ends: Awaitable[object]) -> None:
     tasks = [asyncio.ensure_future(end) for end in ends]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks[:-1]:
