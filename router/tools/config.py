@@ -66,7 +66,6 @@ class _Keys(BaseModel):
 
 
 class _Entry(_Keys):
-
     url: _Url | None = None
     headers: dict[str, str] = {}
     token_file: str | None = None
