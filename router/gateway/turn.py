@@ -9,7 +9,7 @@ from router.gateway.stop import StopStrings
 from router.harmony.header import Target
 from router.harmony.parse import Event, MessageStart, Parser, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallStart
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NAME = re.compile(r"(?:[A-Za-z0-9_-]{1,64}\.)?[A-Za-z0-9_.-]{1,64}")  # that of a server's tool stands behind the server's
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,14 @@ def test_a_call_without_tools_is_a_message_on_commentary() -> None:
     assert seen(Turn((), tools=False), ids, 100) == [MessageStart("commentary"), TextDelta("1")]
 
 
+@pytest.mark.parametrize(
+    ("name", "taken"), [("a" * 64, True), ("a" * 65, False), (f"{'a' * 64}.{'b' * 64}", True), (f"{'a' * 65}.b", False)]
+)
+def test_names_that_tools_can_have(name: str, taken: bool) -> None:
+    begun = seen(Turn((), tools=True), tokens(f"<|channel|>commentary to={name}<|message|>1<|call|>"), 100)[0]
+    assert (isinstance(begun, Call) and begun.name == name) == taken
+
+
 def test_a_stop_string_does_not_reach_across_messages() -> None:
     ids = tokens("<|channel|>commentary<|message|>E<|end|><|start|>assistant<|channel|>final<|message|>ND<|return|>")
     expected = [MessageStart("commentary"), TextDelta("E"), MessageStart("final"), TextDelta("ND")]
