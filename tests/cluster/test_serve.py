@@ -97,7 +97,7 @@ def test_a_typo_in_the_file(home: Path) -> None:
 
 
 def test_what_is_asked_for_reaches_head_and_gateway(start: Start, model: Path) -> None:
-    stored = ("--encryption-key-file", "keys", "--retention-days", "7", "--tools", "tools.yaml")
+    stored = ("--encryption-key-file", "keys", "--retention-days", "7", "--tools", "tools.yaml", "--access", "who.yaml")
     process = start(
         *("--replicas", "3", "--ranks", "1", "--grace", "7", "--served-model-name", "a", "--served-model-name", "b"), *stored
     )
@@ -117,7 +117,7 @@ def test_what_is_asked_for_reaches_head_and_gateway(start: Start, model: Path) -
     assert f"--fleet controller:127.0.0.1:{spec['controller_port']}" in arguments
     assert "--grace 7.0" in arguments
     assert "--retention-days 7.0" in arguments
-    assert "--encryption-key-file keys --tools tools.yaml" in arguments
+    assert "--encryption-key-file keys --access who.yaml --tools tools.yaml" in arguments
     assert arguments.endswith(f"sqlite:///{Folder('ossia').path}/gateway.db")
     assert "--served-model-name a --served-model-name b" in arguments
 
