@@ -47,11 +47,11 @@ class Load:
     prefill_tokens: int = 0
     kv_tokens_used: int = 0
     kv_tokens_total: int = 0
-    sliding_tokens_used: int = 0  # of KV cache, in the layers that see a window
-    sliding_tokens_total: int = 0
     step_p99_ms: float = 0.0
     tokens_generated: int = 0
     preemptions: int = 0  # requests put back to waiting
+    sliding_tokens_used: int = 0  # of KV cache, in the layers that see a window
+    sliding_tokens_total: int = 0
 
 
 @dataclass(frozen=True)

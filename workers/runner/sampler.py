@@ -78,11 +78,11 @@ class Sampler:
         messages = [part.cpu().numpy() for part in parts]
         won = np.stack([message[:, : len(plain)] for message in messages])[owners[plain], :, np.arange(len(plain))]
         tokens[plain], chosen[plain] = won[:, 0], won[:, 2].view(np.float32)
-        (names, logits, before), rows = _by_row([message[:, len(plain) :] for message in messages], counts)
-        for group in rows.groups(np.flatnonzero(tokens[draws.filtered] >= 0), FEW):
-            places, inside = rows.places(group)
-            values, some = np.where(inside, logits.view(np.float32)[places], -np.inf), draws.filtered[group]
-            drawn = choose(values, Settings.of(plan, some, self.vocab_size), part[some], totals[some])
+        (names, logits, before), found = _by_row([message[:, len(plain) :] for message in messages], counts)
+        for group in found.groups(np.flatnonzero(tokens[draws.filtered] >= 0), FEW):
+            places, inside = found.places(group)
+            candidates, some = np.where(inside, logits.view(np.float32)[places], -np.inf), draws.filtered[group]
+            drawn = choose(candidates, Settings.of(plan, some, self.vocab_size), part[some], totals[some])
             at = places[np.arange(len(group)), drawn]
             tokens[some], chosen[some] = names[at], before.view(np.float32)[at]
 

@@ -119,7 +119,8 @@ def reach(sums: Wide, parts: Wide) -> Ids:
     last = sums[:, -1:]
     beyond = np.sum(sums <= parts[:, None] * last, 1)
     # Where rounding carries it past the last weight that is not 0, that one is meant.
-    return np.minimum(beyond, np.sum(sums < last, 1))
+    found: Ids = np.minimum(beyond, np.sum(sums < last, 1))
+    return found
 
 
 def _wide(values: Floats) -> Wide:
