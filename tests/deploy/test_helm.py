@@ -23,6 +23,7 @@ VARIANTS = {
         "--set",
         "worker.storage.cacheSize=100Gi,worker.storage.cacheStorageClass=fast,worker.storage.modelsClaim=weights",
     ],
+    "database": ["--set", "gateway.database.existingSecret=pg,gateway.database.encryptionKeysSecret=keys"],
     "names": ["--set", "fullnameOverride=llm,token.existingSecret=mine,image.pullSecrets={a},model.servedNames={x,y}"],
 }
 
@@ -47,6 +48,15 @@ def container(workload: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any]
     (found,) = workload["spec"]["template"]["spec"]["containers"]
     return found
+
+
+def test_gateways_share_a_database_where_there_is_one() -> None:
+    def database(*arguments: str) -> dict[str, Any]:
+        environment = container(only(render(*arguments), "Deployment"))["env"]
+        return next(variable for variable in environment if variable["name"] == "OSSIA_DATABASE")
+
+    assert database()["value"] == "sqlite:////tmp/gateway.db"
+    assert database(*VARIANTS["database"])["valueFrom"] == {"secretKeyRef": {"name": "pg", "key": "url"}}
 
 
 def test_lint() -> None:
