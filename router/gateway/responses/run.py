@@ -143,8 +143,8 @@ class Run:
                     yield [*listed, *self._output.see(piece.seen, piece.logprobs)]
                     listed = []
                     finish = piece.finish
-            call = self._output.take_call() if finish == "tool_calls" else None
-            if call is not None and self._calls_left >= 0:
+            called = finish == "tool_calls" and self._calls_left >= 0
+            if called and (call := self._output.take_call()):
                 finish = None
                 async with aclosing(self._call(call)) as batches:
                     async for batch in batches:

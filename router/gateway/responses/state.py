@@ -64,7 +64,7 @@ class State:
         """Stores a response that has ended, and what it adds to its conversation."""
         async with self._store.transaction():
             await self.put(tenant, response, items, body)
-            if body.conversation is not None:
+            if body.conversation is not None and response["status"] != "failed":
                 await self._add(tenant, body.conversation.id, items, response)
 
     async def put(self, tenant: str, response: Json, items: Sequence[Json], body: Context) -> None:

@@ -37,11 +37,19 @@ class FakeServer:
         return self.result
 
 
+_ENDS = ("added", "done")
+
+
 async def stream(gateway: Gateway, **body: Any) -> list[dict[str, Any]]:
     """The events of a new response."""
     async with gateway.http.stream("POST", "/v1/responses", json={**ASK, **body, "stream": True}) as answer:
         assert answer.status_code == 200, await answer.aread()
-        return read([line async for line in answer.aiter_lines()])
+        events = read([line async for line in answer.aiter_lines()])
+    added, done = (
+        [event["item"]["id"] for event in events if event["type"] == f"response.output_item.{kind}"] for kind in _ENDS
+    )
+    assert added == done
+    return events
 
 
 def read(lines: list[str]) -> list[dict[str, Any]]:

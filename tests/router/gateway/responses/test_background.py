@@ -114,7 +114,7 @@ async def test_it_sees_its_conversation_as_it_was_when_it_was_queued(begin: Any,
     engine.script = (HELLO,)
     await ended(gateway, made.id)
     assert len({tuple(submit.prompt) for submit in engine.submits}) == 1
-    texts = [item.content[0].text async for item in gateway.client.conversations.items.list(conversation, order="asc")]  # type: ignore[union-attr]
+    texts = [item.content[0].text async for item in gateway.client.conversations.items.list(conversation, order="asc")]
     assert texts[:2] == ["Later.", "Hi"]
 
 

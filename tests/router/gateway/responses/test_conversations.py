@@ -3,11 +3,13 @@
 import asyncio
 from typing import Any
 
+import grpc
 import openai
 import pytest
 from openai.types.conversations import Conversation, ConversationItemList
 from pydantic import TypeAdapter
 
+from router.engine import EngineError
 from tests.fakes.scripted import MODEL, ScriptedEngine, answer, call
 from tests.router.gateway.responses import strict
 from tests.router.gateway.responses.conftest import ASK, WEATHER
@@ -67,6 +69,9 @@ async def test_what_fails_or_is_not_stored_adds_nothing(start: Any) -> None:
     async with await gateway.client.responses.create(**ASK, conversation=conversation, stream=True) as events:
         await anext(aiter(events))
     await asyncio.wait_for(engine.left.wait(), 5)
+    engine.script = (answer("Hello")[:4], EngineError(grpc.StatusCode.INTERNAL, "broken"))
+    events = [event async for event in await gateway.client.responses.create(**ASK, conversation=conversation, stream=True)]
+    assert events[-1].type == "response.failed"
     assert [item async for item in gateway.client.conversations.items.list(conversation)] == []
 
 
