@@ -53,8 +53,9 @@ class Processes:
             await asyncio.gather(*(member.stop() for member in self._members))
 
     async def _run(self, url: str) -> None:
-        for member in self._members:  # the first alone: what it finds to prepare, it does once for all
-            await member.start(self._answer)
+        first, *others = self._members
+        await first.start(self._answer)  # alone: the database is made once, and a mistake about it told once
+        await asyncio.gather(*(member.start(self._answer) for member in others))
         announce(url)
         logger.info("serving on %s with %d processes", url, len(self._members))
         async with asyncio.TaskGroup() as group:

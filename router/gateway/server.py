@@ -83,15 +83,8 @@ def run(config: GatewayConfig) -> None:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # not before: another's port is not ours to share
         logs.configure("gateway", config.log_folder)
         shared = replace(config, port=reserved.getsockname()[1])
-        asyncio.run(_check(shared))
         processes = Processes(partial(_share, shared), config.processes, config.grace_s)
         asyncio.run(processes.run(f"{config.scheme}://{_address(reserved)}"))
-
-
-async def _check(config: GatewayConfig) -> None:
-    """A mistake about the database is told once, and its tables are made by one process."""
-    async with opened(config.store, config.port):
-        pass
 
 
 def _share(config: GatewayConfig, seat: Seat) -> None:
@@ -174,6 +167,7 @@ async def _open(config: GatewayConfig, bound: socket.socket, router: Router, sea
         admitting(config.access, store) as access,
         connected(config.tools, ToolMetrics(REGISTRY)) as tools,
     ):
+        await store.secrets.check()
         await _run(config, bound, router, seat, store, access, tools)
 
 
