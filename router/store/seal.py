@@ -57,6 +57,10 @@ class Seal:
         except InvalidTag:
             raise UserError(f"the database was tampered with, or damaged, at {'/'.join(map(str, place))}") from None
 
+    def fresh(self, content: bytes) -> bool:
+        """Whether `close` would use the same key today, or none."""
+        return content[1:5] == self._first if content[:1] == _SEALED else self._first is None
+
 
 def _spelled(place: tuple[object, ...]) -> bytes:
     return json.dumps(place).encode()

@@ -2,7 +2,7 @@
 
 import secrets
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from router.store import tables
 from router.store.database import Database
@@ -25,3 +25,17 @@ class Secrets:
         async with self._database.begin() as connection:
             await connection.execute(self._database.insert(tables.secrets, {"name": name, "content": content}))
             return self._seal.open((await connection.execute(found)).scalar_one(), "secrets", name)
+
+    async def check(self) -> None:
+        """Raises UserError where the operator's key is missing that the database was used with.
+
+        What an older key sealed is sealed with the newest: secrets outlive every other content.
+        """
+        await self.get("check")
+        table = tables.secrets
+        async with self._database.begin() as connection:
+            for name, content in (await connection.execute(select(table.c.name, table.c.content))).all():
+                data = self._seal.open(content, "secrets", name)
+                if not self._seal.fresh(content):
+                    fresh = update(table).where(table.c.name == name).values(content=self._seal.close(data, "secrets", name))
+                    await connection.execute(fresh)

@@ -40,6 +40,23 @@ async def test_a_store_has_its_keys(tmp_path: Path) -> None:
             pass
 
 
+async def test_a_missing_key_is_told_at_the_start(tmp_path: Path) -> None:
+    async def starts(*keys: bytes) -> bytes:
+        (tmp_path / "keys").write_text(lines(*keys))
+        async with opened(StoreConfig(f"sqlite:///{tmp_path}/x.db", tmp_path / "keys" if keys else None), 8000) as store:
+            await store.secrets.check()
+            return await store.secrets.get("shared")
+
+    old, new = bytes(32), bytes(range(32))
+    shared = await starts()
+    assert await starts(old) == shared
+    assert await starts(new, old) == shared, "contents outlive their key's replacement"
+    assert await starts(new) == shared, "what all gateways share was not sealed with the new key"
+    for keys in ((old,), ()):
+        with pytest.raises(UserError, match="--encryption-key-file"):
+            await starts(*keys)
+
+
 @pytest.mark.parametrize("days", [0, -1, float("inf"), float("nan")])
 def test_things_are_kept_for_some_time(days: float) -> None:
     with pytest.raises(UserError, match="--retention-days"):
