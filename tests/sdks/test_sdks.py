@@ -22,7 +22,7 @@ from tests.e2e.serving import Serving
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 FOLDER = Path(__file__).parent
 ENGINES = {
-    "ossia-tiny": ("ossia-tiny", ["--ranks=1"]),
+    "ossia-tiny": ("ossia-tiny", ["--ranks=1", "--max-context=2048"]),
     "simulated": ("gpt-oss-20b", ["--ranks=1", "--engine=simulated", "--costs=0.002,0,0,0", "--kv-memory=1GiB"]),
 }
 WEATHER = "What is the weather in Paris?"
@@ -71,21 +71,24 @@ async def test_openai_python(served: tuple[str, str]) -> None:
     url, model = served
     async with openai.AsyncOpenAI(base_url=url, api_key="any", max_retries=0) as client:
         hello: Any = [{"role": "user", "content": "Hello!"}]
-        async with client.chat.completions.stream(model=model, messages=hello) as stream:
+        async with client.chat.completions.stream(model=model, messages=hello, temperature=0) as stream:
             streamed = "".join([event.delta async for event in stream if event.type == "content.delta"])
         assert streamed and (await stream.get_final_completion()).choices[0].message.content == streamed
         asked: Any = [{"role": "user", "content": "The city is Paris. Give me JSON."}]
-        place = await client.chat.completions.parse(model=model, messages=asked, response_format=Place)
+        place = await client.chat.completions.parse(model=model, messages=asked, response_format=Place, temperature=0)
         assert isinstance(place.choices[0].message.parsed, Place)
-        first = await client.responses.create(model=model, input="My name is Anna.")
-        async with client.responses.stream(model=model, input="What is my name?", previous_response_id=first.id) as events:
+        first = await client.responses.create(model=model, input="My name is Anna.", temperature=0)
+        again: Any = {"model": model, "input": "What is my name?", "temperature": 0}
+        async with client.responses.stream(**again, previous_response_id=first.id) as events:
             kinds = [event.type async for event in events]
         assert kinds[0] == "response.created" and kinds[-1] == "response.completed"
-        parsed = await client.responses.parse(model=model, input="The city is Paris. Give me JSON.", text_format=Place)
+        parsed = await client.responses.parse(
+            model=model, input="The city is Paris. Give me JSON.", text_format=Place, temperature=0
+        )
         assert isinstance(parsed.output_parsed, Place)
         conversation = await client.conversations.create()
         for text in ("My name is Anna.", "What is my name?"):
-            answer = await client.responses.create(model=model, input=text, conversation=conversation.id)
+            answer = await client.responses.create(model=model, input=text, conversation=conversation.id, temperature=0)
             assert answer.output_text
         items = [item async for item in client.conversations.items.list(conversation.id)]
         assert sum(item.type == "message" for item in items) == 4
@@ -109,11 +112,13 @@ async def test_agents_python(served: tuple[str, str], api: Any) -> None:
             instructions="Answer.",
             model=api(model, client),
             tools=[get_weather],
-            model_settings=agents.ModelSettings(tool_choice="required"),
+            model_settings=agents.ModelSettings(tool_choice="required", temperature=0),
         )
         result = await Runner.run(agent, WEATHER)
         assert len(called) == 1 and result.final_output
-        streamed = Runner.run_streamed(Agent(name="Talker", model=api(model, client)), "Hello!")
+        streamed = Runner.run_streamed(
+            Agent(name="Talker", model=api(model, client), model_settings=agents.ModelSettings(temperature=0)), "Hello!"
+        )
         kinds = [event.type async for event in streamed.stream_events()]
         assert "raw_response_event" in kinds and streamed.final_output
 
@@ -127,7 +132,9 @@ async def test_langchain(served: tuple[str, str], responses: bool) -> None:
         """The weather in a city."""
         return f"sunny in {city}"
 
-    chat = ChatOpenAI(base_url=url, model=model, api_key=SecretStr("any"), max_retries=0, use_responses_api=responses)
+    chat = ChatOpenAI(
+        base_url=url, model=model, api_key=SecretStr("any"), max_retries=0, temperature=0, use_responses_api=responses
+    )
     assert (await chat.ainvoke("Hello!")).text
     assert "".join([chunk.text async for chunk in chat.astream("Hello!")])
     asked = HumanMessage(WEATHER)

@@ -17,12 +17,12 @@ for (const useResponses of [true, false]) {
   });
   const openAIClient = new OpenAI({ baseURL, apiKey: "any", maxRetries: 0 });
   const runner = new Runner({ modelProvider: new OpenAIProvider({ openAIClient, useResponses }) });
-  const settings = { modelSettings: { toolChoice: "required" }, resetToolChoice: true };
+  const settings = { modelSettings: { temperature: 0, toolChoice: "required" }, resetToolChoice: true };
   const agent = new Agent({ name: "Helper", instructions: "Answer.", model, tools: [weather], ...settings });
   const result = await runner.run(agent, "What is the weather in Paris?");
   assert.equal(called.length, 1);
   assert.ok(result.finalOutput);
-  const stream = await runner.run(new Agent({ name: "Talker", model }), "Hello!", { stream: true });
+  const stream = await runner.run(new Agent({ name: "Talker", model, modelSettings: { temperature: 0 } }), "Hello!", { stream: true });
   let text = "";
   for await (const part of stream.toTextStream()) text += part;
   await stream.completed;

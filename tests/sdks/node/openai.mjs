@@ -10,17 +10,18 @@ const parameters = {
   required: ["city"],
   additionalProperties: false,
 };
+const greedy = { model, temperature: 0 };
 const question = { role: "user", content: "What is the weather in Paris?" };
 
 async function chat() {
-  const answer = await client.chat.completions.create({ model, messages: [{ role: "user", content: "Hello!" }] });
+  const answer = await client.chat.completions.create({ ...greedy, messages: [{ role: "user", content: "Hello!" }] });
   assert.equal(answer.choices[0].finish_reason, "stop");
   assert.ok(answer.choices[0].message.content);
   assert.ok(answer.usage.completion_tokens_details.reasoning_tokens > 0);
 }
 
 async function streaming() {
-  const stream = client.chat.completions.stream({ model, messages: [{ role: "user", content: "Hello!" }] });
+  const stream = client.chat.completions.stream({ ...greedy, messages: [{ role: "user", content: "Hello!" }] });
   let text = "";
   for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? "";
   assert.equal(await stream.finalContent(), text);
@@ -29,31 +30,31 @@ async function streaming() {
 
 async function tools() {
   const declared = [{ type: "function", function: { name: "get_weather", parameters, strict: true } }];
-  const stream = client.chat.completions.stream({ model, messages: [question], tools: declared, tool_choice: "required" });
+  const stream = client.chat.completions.stream({ ...greedy, messages: [question], tools: declared, tool_choice: "required" });
   const message = await stream.finalMessage();
   const [call] = message.tool_calls;
   assert.equal(call.function.name, "get_weather");
   assert.deepEqual(Object.keys(JSON.parse(call.function.arguments)), ["city"]);
   const result = { role: "tool", tool_call_id: call.id, content: "sunny" };
-  const answer = await client.chat.completions.create({ model, messages: [question, message, result], tools: declared });
+  const answer = await client.chat.completions.create({ ...greedy, messages: [question, message, result], tools: declared });
   assert.ok(answer.choices[0].message.content);
 }
 
 async function structured() {
   const held = { type: "json_schema", json_schema: { name: "place", strict: true, schema: parameters } };
   const messages = [{ role: "user", content: "The city is Paris. Give me JSON." }];
-  const answer = await client.chat.completions.parse({ model, messages, response_format: held });
+  const answer = await client.chat.completions.parse({ ...greedy, messages, response_format: held });
   assert.deepEqual(Object.keys(JSON.parse(answer.choices[0].message.content)), ["city"]);
 }
 
 async function responses() {
-  const first = await client.responses.create({ model, input: "My name is Anna." });
+  const first = await client.responses.create({ ...greedy, input: "My name is Anna." });
   assert.equal(first.status, "completed");
   assert.ok(first.output_text);
   const kinds = new Set();
   let text = "";
   for await (const event of await client.responses.create({
-    model, input: "What is my name?", previous_response_id: first.id, stream: true,
+    ...greedy, input: "What is my name?", previous_response_id: first.id, stream: true,
   })) {
     kinds.add(event.type);
     if (event.type === "response.output_text.delta") text += event.delta;

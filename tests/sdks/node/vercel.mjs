@@ -5,14 +5,15 @@ import { generateObject, generateText, stepCountIs, streamText, tool } from "ai"
 import { z } from "zod";
 
 const [baseURL, name] = process.argv.slice(2);
+const greedy = { temperature: 0, maxRetries: 0 };
 const openai = createOpenAI({ baseURL, apiKey: "any" });
 
 for (const model of [openai.responses(name), openai.chat(name)]) {
-  const hello = await generateText({ model, prompt: "Hello!", maxRetries: 0 });
+  const hello = await generateText({ model, prompt: "Hello!", ...greedy });
   assert.equal(hello.finishReason, "stop");
   assert.ok(hello.text);
 
-  const stream = streamText({ model, prompt: "Hello!", maxRetries: 0, onError: ({ error }) => { throw error; } });
+  const stream = streamText({ model, prompt: "Hello!", ...greedy, onError: ({ error }) => { throw error; } });
   let text = "";
   for await (const part of stream.textStream) text += part;
   assert.ok(text);
@@ -25,14 +26,14 @@ for (const model of [openai.responses(name), openai.chat(name)]) {
     execute: async ({ city }) => { called.push(city); return "sunny"; },
   });
   const loop = await generateText({
-    model, prompt: "What is the weather in Paris?", tools: { get_weather: weather }, maxRetries: 0, stopWhen: stepCountIs(2),
+    model, prompt: "What is the weather in Paris?", tools: { get_weather: weather }, ...greedy, stopWhen: stepCountIs(2),
     prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? "required" : "auto" }),
   });
   assert.equal(called.length, 1);
   assert.ok(loop.text);
 
   const schema = z.object({ city: z.string() });
-  const { object } = await generateObject({ model, schema, prompt: "The city is Paris. Give me JSON.", maxRetries: 0 });
+  const { object } = await generateObject({ model, schema, prompt: "The city is Paris. Give me JSON.", ...greedy });
   assert.equal(typeof object.city, "string");
   console.log(model.provider);
 }
