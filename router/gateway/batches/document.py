@@ -5,7 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/batch/object.
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from router.gateway.errors import Json
 
@@ -44,6 +44,16 @@ def moved(batch: Json, status: str, **changes: object) -> Json:
 
 def counts(total: int, completed: int, failed: int) -> Json:
     return {"total": total, "completed": completed, "failed": failed}
+
+
+def errors(mistakes: Sequence[Json]) -> Json:
+    """Why a batch failed."""
+    return {"object": "list", "data": list(mistakes)}
+
+
+def result(id_: str, custom_id: str, response: Json | None, error: Json | None) -> Json:
+    """A line of a batch's output."""
+    return {"id": id_, "custom_id": custom_id, "response": response, "error": error}
 
 
 class Usage:
