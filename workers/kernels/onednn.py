@@ -6,6 +6,7 @@ from torch import Tensor
 from workers.kernels.experts import Dense, Experts, Laid
 from workers.kernels.routing import ByExpert
 
+PIECE = 33 << 20  # bytes: what is larger than 32 MiB goes back to the system when it is freed, and leaves no hole behind
 ROWS = 1  # that the layout is made for; many are multiplied no slower with it than with one made for them
 
 
@@ -28,6 +29,8 @@ def multiply(x: Tensor, laid: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class OnednnLinear:
+    piece: int | None = PIECE
+
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.laid = lay(weight)
         self.bias = bias
@@ -48,4 +51,6 @@ class OnednnDense(ByExpert):
 
 
 def _laid(layer: Dense) -> Laid:
-    return Laid(tuple(lay(weight.t()) for weight in layer.weight), layer.bias)
+    """Through one buffer: one an expert would leave a hole behind in the heap."""
+    buffer = torch.empty(layer.weight.shape[2], layer.weight.shape[1], dtype=torch.bfloat16)
+    return Laid(tuple(lay(buffer.copy_(weight.t())) for weight in layer.weight), layer.bias)
