@@ -1,6 +1,7 @@
 """Parts of ossia as single processes, without Ray: the ranks of one replica, and a gateway."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -86,7 +87,8 @@ class GatewayProcess:
         file = self._folder / "gateway.stderr"
         self._errors = file.open("w")
         command = [str(OSSIA), "gateway", f"--fleet=static:{self._engine}", f"--port={self.url.rpartition(':')[2]}"]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors, text=True)
+        state = {**os.environ, "XDG_STATE_HOME": str(self._folder)}  # of the database
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=state)
         assert self._process.stdout is not None
         assert self._process.stdout.readline(), file.read_text()  # it says where it listens
         with httpx.Client(base_url=self.url) as client:

@@ -73,7 +73,10 @@ async def serving(logs: Path) -> AsyncIterator[Gateway]:
     async with FakeEngine() as engine:
         arguments = (f"static:{engine.address}", str(logs), str(COUNT))
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", PROGRAM, *arguments, stdout=asyncio.subprocess.PIPE
+            sys.executable,
+            *("-c", PROGRAM, *arguments),
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "XDG_STATE_HOME": str(logs)},  # of the database
         )
         assert process.stdout
         line = await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)
