@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 from router.gateway.batches import document
 from router.gateway.batches.lines import Line, parse, split
-from router.gateway.errors import Json
+from router.gateway.errors import ApiError, Json
 from router.gateway.intake import Intake
 from router.store.store import Store
 from router.store.work import Work
@@ -23,8 +23,13 @@ class Progress:
         done = await self.store.batches.lines(id_)
         content = self.store.files.content(str(batch["input_file_id"]))
         async for number, raw in split(content, self.intake.settings.max_body_bytes):
-            if number not in done:
-                yield await self.intake.prepare(len(raw), functools.partial(parse, number, raw, str(batch["endpoint"])))
+            if number in done:
+                continue
+            try:
+                line = await self.intake.prepare(len(raw), functools.partial(parse, number, raw, str(batch["endpoint"])))
+            except ApiError:  # half a line: all were right once, so the file was deleted meanwhile
+                return
+            yield line
 
     async def move(self, held: Work, from_: str | None, to: str, **changes: object) -> Json | None:
         """Puts the batch into another status, unless it is not in `from_` any more; returns it as it is then."""
