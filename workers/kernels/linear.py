@@ -20,15 +20,11 @@ class LinearKernel(Protocol):
 
 
 class MakeLinear(Protocol):
-    piece: int | None  # bytes of a large weight that are given at a time, where they are held in another form; None: all
-
     def __call__(self, weight: Tensor, bias: Tensor | None) -> LinearKernel:
         """Builds the kernel of one layer, weight [out, in] and bias [out]; it may keep them in another form."""
 
 
 class TorchLinear:
-    piece: int | None = None
-
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.weight = weight
         self.bias = bias
@@ -43,8 +39,6 @@ class TorchLinear:
 
 class TorchLinearTiles:
     """The same bits for a row in any batch. One row costs what `TILE` do, many rows about twice what one product would."""
-
-    piece: int | None = None
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.weight = weight

@@ -6,7 +6,6 @@ from torch import Tensor
 from workers.kernels.experts import Dense, Experts, Laid
 from workers.kernels.routing import ByExpert
 
-PIECE = 33 << 20  # bytes: what is larger than 32 MiB goes back to the system when it is freed, and leaves no hole behind
 ROWS = 1  # that the layout is made for; many are multiplied no slower with it than with one made for them
 
 
@@ -29,8 +28,6 @@ def multiply(x: Tensor, laid: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class OnednnLinear:
-    piece: int | None = PIECE
-
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.laid = lay(weight)
         self.bias = bias

@@ -42,14 +42,10 @@ class Head:
     """Logits [tokens, rank's vocabulary] in float32."""
 
     def __init__(self, source: Source) -> None:
-        name, piece = "lm_head.weight", source.linear.piece
-        pieces = source.load_pieces(name, piece) if piece else [source.load(name)]
-        self.parts = [source.linear(piece, None) for piece in pieces]
+        self.linear = source.linear(source.load("lm_head.weight"), None)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if len(self.parts) == 1:
-            return self.parts[0](x).float()
-        return torch.cat([part(x) for part in self.parts], 1).float()
+        return self.linear(x).float()
 
 
 class Linear:

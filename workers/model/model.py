@@ -43,10 +43,10 @@ class Model:
         self, source: Source, attention: AttentionKernel, experts: ExpertKernel, reduce: Reduce, *, unpack: bool = False
     ) -> None:
         config = source.shard.config
+        self.head = Head(source)  # the first: as it is loaded, it may be held twice for a moment
         self.embedding = Embedding(source)
         self.blocks = [Block(source, layer, experts, reduce, unpack=unpack) for layer in range(config.num_hidden_layers)]
         self.norm = Norm(source, "model.norm")
-        self.head = Head(source)
         self.rope = Rope(config, source.dtype, source.device)
         self.attention = attention
         self.reduce = reduce

@@ -1,6 +1,5 @@
 """How a rank reads its slices of a checkpoint into the form that it computes with, without a second copy."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,13 +54,6 @@ class Source:
             return self.weights.read(name, *index).to(self.device, dtype or self.dtype)
         return self._convert(name, rows, index[1:], dtype or self.dtype)
 
-    def load_pieces(self, name: str, size: int) -> Iterator[Tensor]:
-        """The rank's slice of a tensor of rows as wide as the model in `self.dtype`, so many bytes at a time."""
-        index = rank_slice(self.shard, name)
-        assert index, f"{name} has no rows of this rank's"
-        for part in _parts(index[0], max(1, size // (self.shard.config.hidden_size * self.dtype.itemsize))):
-            yield self.weights.read(name, part, *index[1:]).to(self.device, self.dtype)
-
     def load_stored(self, name: str) -> Tensor:
         """This rank's slice of a tensor in its stored dtype."""
         index = rank_slice(self.shard, name)
@@ -70,15 +62,11 @@ class Source:
 
     def _convert(self, name: str, rows: slice, rest: tuple[slice, ...], dtype: torch.dtype) -> Tensor:
         """Piece by piece: the embedding and the head are what a second copy would hurt."""
-        head, *others = _parts(rows, PIECE)
-        first = self.weights.read(name, head, *rest)
+        pieces = range(rows.start, rows.stop, PIECE)
+        first = self.weights.read(name, slice(rows.start, min(rows.start + PIECE, rows.stop)), *rest)
         whole = torch.empty(rows.stop - rows.start, *first.shape[1:], dtype=dtype, device=self.device)
         whole[: len(first)] = first
-        for part in others:
-            whole[part.start - rows.start : part.stop - rows.start] = self.weights.read(name, part, *rest)
+        for start in pieces[1:]:
+            stop = min(start + PIECE, rows.stop)
+            whole[start - rows.start : stop - rows.start] = self.weights.read(name, slice(start, stop), *rest)
         return whole
-
-
-def _parts(rows: slice, count: int) -> list[slice]:
-    """Slices of so many rows each, the last of which may have fewer."""
-    return [slice(start, min(start + count, rows.stop)) for start in range(rows.start, rows.stop, count)]

@@ -1,20 +1,14 @@
 """oneDNN's own layout: the products of weights as they lie, to the rounding of bfloat16, with nothing left of the latter."""
 
 import weakref
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.workers.tiny import TINY, write
-from workers.checkpoint import open_checkpoint
 from workers.kernels.experts import Dense, Experts
 from workers.kernels.onednn import OnednnDense, OnednnLinear, supported
 from workers.kernels.torch_dense import TorchDense
-from workers.model.layers import Head
-from workers.model.layout import Layout, Shard
-from workers.model.weights import Source
 
 pytestmark = pytest.mark.skipif(not supported(), reason="this CPU has no bfloat16 in oneDNN")
 GENERATOR = torch.Generator().manual_seed(4)
@@ -53,17 +47,6 @@ def test_experts(rows: int, lying: bool) -> None:
     found, expected = laid(*arguments, laid.hold(experts)), plain(*arguments, plain.hold(experts))
     assert expected.abs().max() > 0.3
     assert torch.allclose(found.float(), expected.float(), rtol=0, atol=16 * PRECISION)  # of up to 4
-
-
-def test_a_head_in_pieces_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, x = write(tmp_path), random(3, TINY.hidden_size)
-    shard = Shard(TINY, Layout(), 0)
-    whole = Head(Source(open_checkpoint(path), shard, torch.bfloat16, x.device, OnednnLinear))
-    monkeypatch.setattr(OnednnLinear, "piece", 1000 * TINY.hidden_size * 2)
-    pieces = Head(Source(open_checkpoint(path), shard, torch.bfloat16, x.device, OnednnLinear))
-    assert (len(whole.parts), len(pieces.parts)) == (1, 5)
-    assert pieces(x).shape == (3, TINY.vocab_size)
-    assert torch.allclose(pieces(x), whole(x), rtol=PRECISION, atol=1e-4)
 
 
 def test_weights_are_not_held_twice() -> None:
