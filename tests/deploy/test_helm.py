@@ -24,6 +24,7 @@ VARIANTS = {
         "worker.storage.cacheSize=100Gi,worker.storage.cacheStorageClass=fast,worker.storage.modelsClaim=weights",
     ],
     "database": ["--set", "gateway.database.existingSecret=pg,gateway.database.encryptionKeysSecret=keys"],
+    "access": ["--set", "gateway.accessSecret=doors,gateway.toolsSecret=kit"],
     "names": ["--set", "fullnameOverride=llm,token.existingSecret=mine,image.pullSecrets={a},model.servedNames={x,y}"],
 }
 
@@ -57,6 +58,19 @@ def test_gateways_share_a_database_where_there_is_one() -> None:
 
     assert database()["value"] == "sqlite:////tmp/gateway.db"
     assert database(*VARIANTS["database"])["valueFrom"] == {"secretKeyRef": {"name": "pg", "key": "url"}}
+
+
+def test_files_of_access_and_tools_are_where_the_gateway_looks_for_them() -> None:
+    deployment = only(render(*VARIANTS["access"]), "Deployment")
+    volumes = {
+        each["name"]: each.get("secret", {}).get("secretName") for each in deployment["spec"]["template"]["spec"]["volumes"]
+    }
+    mounts = {each["name"]: each["mountPath"] for each in container(deployment)["volumeMounts"]}
+    arguments = container(deployment)["args"]
+    for flag, secret in (("access", "doors"), ("tools", "kit")):
+        assert volumes[flag] == secret
+        assert f"--{flag}={mounts[flag]}/{flag}.yaml" in arguments
+    assert not any(each.startswith(("--access", "--tools")) for each in container(only(render(), "Deployment"))["args"])
 
 
 def test_lint() -> None:
