@@ -3,18 +3,20 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import secrets
-import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
 from typing import Self
 
 from router.tools.bounded import Bounded
+from router.tools.python import folder as contents
 from router.tools.python.lockdown import Limits
 from router.tools.types import ToolResult
+
+logger = logging.getLogger(__name__)
 
 _WATCH_S = 0.5  # between looks at the size of the folder: nothing tells it
 _MOST_FILES = 2000
@@ -38,7 +40,7 @@ class Interpreter:
         try:
             return cls(await _start(folder, limits), folder, limits, output)
         except BaseException:
-            shutil.rmtree(folder)
+            contents.remove(folder)
             raise
 
     async def run(self, code: str, timeout_s: float) -> ToolResult:
@@ -46,6 +48,7 @@ class Interpreter:
         kept = Bounded(self._output)
         marker = secrets.token_hex(16).encode()
         self.broken = True  # until the marker is there: whoever cancels leaves a cell that runs
+        self._signal(signal.SIGCONT)
         try:
             async with asyncio.timeout(timeout_s):
                 failure = await self._run(code, marker, kept)
@@ -53,6 +56,7 @@ class Interpreter:
             failure = f"it took longer than {round(timeout_s, 1):g} seconds"
         if failure is None:
             self.broken = False
+            self._signal(signal.SIGSTOP)  # threads that the cell left behind go on with the next one
             return ToolResult(kept.text())
         note = f"[{failure}; the interpreter was ended, and its variables and files are gone]"
         return ToolResult(f"{kept.text().rstrip()}\n{note}".strip(), error=True)
@@ -60,11 +64,17 @@ class Interpreter:
     async def close(self) -> None:
         """Ends the process, whatever it does, and removes its folder."""
         self.broken = True
+        self._signal(signal.SIGKILL)
+        await self._process.wait()
+        try:
+            await asyncio.to_thread(contents.remove, self._folder)
+        except OSError:
+            logger.exception("a folder of an interpreter is left: %s", self._folder)
+
+    def _signal(self, number: int) -> None:
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):  # it ended by itself
-                os.kill(self._process.pid, signal.SIGKILL)  # asyncio's kill() takes the exit from its own watcher
-        await self._process.wait()
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+                os.kill(self._process.pid, number)  # asyncio's own takes the exit from its own watcher
 
     async def _run(self, code: str, marker: bytes, kept: Bounded) -> str | None:
         """Returns why the cell did not end by itself, None where it did."""
@@ -73,7 +83,7 @@ class Interpreter:
         try:
             self._send(code, marker)
             done, _ = await asyncio.wait({reading, watching}, return_when=asyncio.FIRST_COMPLETED)
-            return next(iter(done)).result()
+            return next(iter(done)).result() or self._excess()
         finally:
             reading.cancel()
             watching.cancel()
@@ -100,17 +110,20 @@ class Interpreter:
         return "it ended the process, or needed more memory or time than it may"
 
     async def _watch(self) -> str:
-        while self._fits():  # noqa: ASYNC110 - no event tells how full a folder is
+        while (excess := self._excess()) is None:
             await asyncio.sleep(_WATCH_S)
-        return f"its files took more than {self._limits.folder} bytes, or were more than {_MOST_FILES}"
+        return excess
 
-    def _fits(self) -> bool:
+    def _excess(self) -> str | None:
         total = 0
-        for count, size in enumerate(_sizes(self._folder)):
-            total += size
-            if total > self._limits.folder or count > _MOST_FILES:
-                return False
-        return True
+        try:
+            for count, size in enumerate(contents.sizes(self._folder, self._process.pid)):
+                total += size
+                if total > self._limits.folder or count > _MOST_FILES:
+                    return f"its files took more than {self._limits.folder} bytes, or were more than {_MOST_FILES}"
+        except contents.Hidden:
+            return "its files cannot be counted: they are nested too deep, hidden, or mapped and deleted"
+        return None
 
 
 async def _start(folder: str, limits: Limits) -> asyncio.subprocess.Process:
@@ -123,13 +136,3 @@ async def _start(folder: str, limits: Limits) -> asyncio.subprocess.Process:
         env={"HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg"},
         start_new_session=True,
     )
-
-
-def _sizes(folder: str) -> Iterator[int]:
-    """Of each file and folder below, one after the other; what vanishes meanwhile is left out."""
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            try:
-                yield os.lstat(os.path.join(place, name)).st_size
-            except FileNotFoundError:
-                continue

@@ -150,6 +150,53 @@ async def test_full_files_end_it(fresh: Interpreter) -> None:
     assert "its files took more than" in (await _ended(fresh, code)).text
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "for i in range(3):\n    open(str(i), 'wb').write(bytes(2 << 20))",  # and ends before anybody looks again
+        "import os\nfor i in range(3):\n    f = os.open('x', 66)\n    os.write(f, bytes(2 << 20))\n    os.remove('x')",
+        "import mmap, os\nf = os.open('x', 66)\nos.write(f, bytes(4096))\nm = mmap.mmap(f, 4096)\nos.close(f)\nos.remove('x')",
+        "import os\nfor i in range(1900):\n    os.mkdir('d')\n    os.chdir('d')",
+        "import os\nfor i in range(17):\n    os.mkdir('d' * 255)\n    os.chdir('d' * 255)\nopen('x', 'w')",
+    ],
+)
+async def test_files_out_of_sight_end_it(fresh: Interpreter, code: str) -> None:
+    folder = (await _printed(fresh, "import os; print(os.getcwd())")).strip()
+    assert "its files" in (await _ended(fresh, code)).text
+    await fresh.close()
+    assert not os.path.exists(folder)
+
+
+async def test_a_folder_that_its_owner_may_not_list_is_removed(fresh: Interpreter) -> None:
+    folder = (await _printed(fresh, "import os; print(os.getcwd())")).strip()
+    await fresh.run("os.mkdir('d', 0o300); os.mkdir('d/e', 0); open('d/x', 'w')", LONG_S)
+    await fresh.close()
+    assert not os.path.exists(folder)
+
+
+async def test_threads_that_a_cell_leaves_behind_stand_still(fresh: Interpreter) -> None:
+    code = """import threading
+def count():
+    global n
+    while True: n += 1
+n = 0
+threading.Thread(target=count).start()
+import os; os.getpid()"""
+    pid = int(await _printed(fresh, code))
+    for _ in range(100):
+        if _state(pid) == "T":
+            break
+        await asyncio.sleep(0.01)
+    assert _state(pid) == "T"
+    before = int(await _printed(fresh, "n"))
+    assert int(await _printed(fresh, "import time; time.sleep(0.05); n")) > before
+
+
+def _state(pid: int) -> str:
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0]
+
+
 async def test_long_outputs_are_cut_in_the_middle(fresh: Interpreter) -> None:
     text = await _printed(fresh, "print('a' * 500_000 + 'b')")
     assert len(text) < 1100
