@@ -1,6 +1,7 @@
 """What stands behind the `?` of a request, checked; and lists by pages, as the API has them. Knows no endpoint."""
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
@@ -22,19 +23,22 @@ class Query(BaseModel):
     @classmethod
     def of(cls, request: Request) -> Self:
         """Raises ApiError (400) that names the parameter at fault."""
-        given: dict[str, object] = {}
+        given: dict[str, str] = {}
+        lists: defaultdict[str, list[str]] = defaultdict(list)
+        mappings: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for name, value in request.query_params.multi_items():
             name = name.removesuffix("[]")
             field = cls.model_fields.get(name)
-            if (member := _MEMBER.fullmatch(name)) and isinstance(mapping := given.setdefault(member[1], {}), dict):
-                mapping[member[2]] = value
+            if member := _MEMBER.fullmatch(name):
+                mappings[member[1]][member[2]] = value
             elif field is not None and isinstance(field.get_default(call_default_factory=True), list):
-                given.setdefault(name, [])
-                given[name] = [*_list(given[name]), value]
+                lists[name].append(value)
+            elif name in given:
+                raise invalid(f"'{name[:64]}' is given twice", name[:64])
             else:
                 given[name] = value
         try:
-            return cls.model_validate(given)
+            return cls.model_validate({**lists, **mappings, **given})
         except ValidationError as error:
             raise _translated(error) from None
 
@@ -62,11 +66,6 @@ def page(items: Sequence[Json], asked: PageQuery) -> Json:
             raise invalid("there is no such item in this list", "after")
         ordered = ordered[place + 1 :]
     return listed(ordered[: asked.limit], more=len(ordered) > asked.limit)
-
-
-def _list(value: object) -> list[object]:
-    assert isinstance(value, list)
-    return value
 
 
 def _translated(error: ValidationError) -> ApiError:

@@ -64,7 +64,11 @@ async def test_listed_tagged_and_deleted(start: Any) -> None:
             await missing
 
 
-@pytest.mark.parametrize("query", ["limit=0", "order=up", "after=nobody", "metadata=1", "metadata[a]=b&x=1", "x[y]=1"])
+QUERIES = ["limit=0", "order=up", "after=nobody", "metadata=1", "metadata[a]=b&x=1", "x[y]=1", "limit=1&limit=2", "after[x]=1"]
+QUERIES += ["metadata=1&metadata[a]=b", "metadata[a]=b&metadata=1"]
+
+
+@pytest.mark.parametrize("query", QUERIES)
 async def test_queries_that_are_wrong(start: Any, query: str) -> None:
     gateway = await start(ScriptedEngine(answer("x")))
     response = await gateway.http.get(f"/v1/chat/completions?{query}")
