@@ -14,6 +14,7 @@ from router.gateway.parsing import Body, Closed, wrong
 from router.gateway.schema_formats import Held, ResponseFormat, StructuredOutputs
 
 MAX_STOP_STRINGS = 4
+MAX_STOP_LENGTH = 256  # characters: what might still become a stop string is compared with all its beginnings
 MAX_STOP_TOKENS = 128
 MAX_BIASES = 1024
 MAX_CHOICES = 128
@@ -34,15 +35,20 @@ _COPIED = (
 """Parameters that the protocol's Sampling has under the same name, in the same ranges, with the same meaning."""
 
 
-_Stops = str | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=MAX_STOP_STRINGS)] | None
+StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
+_Stops = StopString | Annotated[list[StopString], Field(max_length=MAX_STOP_STRINGS)] | None
 
 
 def _stop(value: object) -> object:
     """One string becomes a list of one, so that mistakes in either form read the same."""
     strings = [value] if isinstance(value, str) else value
-    if isinstance(strings, list) and (len(strings) > MAX_STOP_STRINGS or "" in strings):
-        raise wrong(f"stop holds at most {MAX_STOP_STRINGS} strings, none empty")
+    if isinstance(strings, list) and (len(strings) > MAX_STOP_STRINGS or not all(map(_is_stop, strings))):
+        raise wrong(f"stop holds at most {MAX_STOP_STRINGS} strings of 1 to {MAX_STOP_LENGTH} characters")
     return strings
+
+
+def _is_stop(value: object) -> bool:
+    return not isinstance(value, str) or 1 <= len(value) <= MAX_STOP_LENGTH
 
 
 def _biases(value: object) -> object:

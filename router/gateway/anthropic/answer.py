@@ -1,6 +1,8 @@
 """The answer of POST /v1/messages: a harmony turn as content blocks, told one event at a time or whole."""
 
+import math
 import secrets
+import sys
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from typing import Literal
@@ -166,7 +168,19 @@ def _input(arguments: str) -> Json:
         value = from_json(arguments, allow_inf_nan=False, allow_partial=True)
     except ValueError:
         return {}
-    return value if isinstance(value, dict) else {}
+    return {key: _finite(held) for key, held in value.items()} if isinstance(value, dict) else {}
+
+
+def _finite(value: object) -> object:
+    """JSON has no infinities, which 1e999 is read as: the largest number instead."""
+    match value:
+        case dict():
+            return {key: _finite(held) for key, held in value.items()}
+        case list():
+            return [_finite(held) for held in value]
+        case float() if math.isinf(value):
+            return math.copysign(sys.float_info.max, value)
+    return value
 
 
 def _usage(usage: Usage) -> Json:

@@ -15,6 +15,7 @@ from router.gateway.anthropic.blocks import (
 )
 from router.gateway.errors import Json, dumps, invalid
 from router.gateway.parsing import Body, Closed, unsupported
+from router.gateway.schema import StopString
 from router.gateway.schema_chat import ChatBody
 from router.gateway.schema_formats import JsonSchema, JsonSchemaFormat, Name, Schema
 from router.gateway.schema_messages import MAX_MESSAGES
@@ -213,7 +214,7 @@ class MessagesBody(CountBody):
 
     max_tokens: Annotated[int, Field(ge=1, lt=1 << 32)]
     stream: bool | None = None
-    stop_sequences: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=MAX_STOP_SEQUENCES)] | None = None
+    stop_sequences: Annotated[list[StopString], Field(max_length=MAX_STOP_SEQUENCES)] | None = None
     temperature: Annotated[float, Field(ge=0, le=1)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None

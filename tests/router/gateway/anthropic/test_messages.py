@@ -1,6 +1,7 @@
 """/v1/messages through Anthropic's client: streams and whole answers, thinking, tools, stop sequences, errors, counts."""
 
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -172,6 +173,13 @@ async def test_a_call_that_is_cut_off_says_what_it_has(connect: Callable) -> Non
     assert (shown(message), message.stop_reason) == ([("tool_use", {"city": "Oslo"})], "max_tokens")
 
 
+async def test_numbers_that_json_has_not_are_the_largest_it_has(connect: Callable) -> None:
+    client = await connect(ScriptedEngine(call("weather", '{"a":[1e999,{"b":-1e999}],"c":2}')))
+    message = await client.messages.create(**ASK, tools=TOOLS)
+    largest = sys.float_info.max
+    assert shown(message) == [("tool_use", {"a": [largest, {"b": -largest}], "c": 2})]
+
+
 async def test_prompts_are_those_of_chats(start: Callable, connect: Callable) -> None:
     engine = ScriptedEngine(answer("ok"))
     gateway = await start(engine)
@@ -227,6 +235,7 @@ RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "x"}
         ({"tools": [*TOOLS, *TOOLS]}, "tools[1].name: 'weather' is declared for the second time"),
         ({"tools": TOOLS, "tool_choice": {"type": "tool", "name": "no"}}, "tool_choice.name"),
         ({"stop_sequences": [""]}, "'stop_sequences[0]'"),
+        ({"stop_sequences": ["x" * 257]}, "'stop_sequences[0]'"),
         ({"temperature": 1.5}, "'temperature'"),
         ({"container": "c"}, "'container'"),
         ({"colour": "red"}, "unknown parameter: 'colour'"),
