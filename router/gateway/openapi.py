@@ -164,4 +164,6 @@ def _in_query(operation: Operation) -> Iterator[Json]:
         return
     described = operation.query.model_json_schema()
     for name, schema in described["properties"].items():
-        yield {"name": name, "in": "query", "required": name in described.get("required", ()), "schema": schema}
+        required = name in described.get("required", ())
+        style = {"style": "deepObject"} if schema.get("type") == "object" else {}  # metadata[key]=value
+        yield {"name": name, "in": "query", "required": required, "schema": schema, **style}

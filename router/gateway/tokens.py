@@ -88,8 +88,8 @@ class Tokenizer:
         intake = self._intake
         raw = await intake.read(request)
         body = await intake.prepare(len(raw), lambda: DetokenizeBody.parse(raw))
-        check_ids(body.tokens, await intake.models.resolve(body.model, request.state.principal), "tokens")
-        return await self._told(len(raw), lambda: Text(prompt=decode(body.tokens)))
+        card = await intake.models.resolve(body.model, request.state.principal)
+        return await self._told(len(raw), lambda: _text(body, card))
 
     @Operation("Tokens", body=ChatBody, answer=Prompt)
     async def render(self, request: Request) -> Response:
@@ -110,6 +110,11 @@ class Tokenizer:
 def _tokens(body: TokenizeBody, card: engine_pb2.DescribeResponse) -> Tokens:
     tokens = encode(body.prompt)
     return Tokens(token_strs=[spell(token) for token in tokens] if body.return_token_strs else None, **_counted(tokens, card))
+
+
+def _text(body: DetokenizeBody, card: engine_pb2.DescribeResponse) -> Text:
+    check_ids(body.tokens, card, "tokens")
+    return Text(prompt=decode(body.tokens))
 
 
 def _counted(tokens: list[int], card: engine_pb2.DescribeResponse) -> Counted:

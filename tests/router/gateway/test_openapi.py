@@ -97,6 +97,12 @@ def test_bodies_are_told_as_they_are_read(app: Starlette, document: dict[str, An
     assert response.status_code == (200 if valid else 400)
 
 
+def test_a_mapping_in_a_query_is_told_as_it_is_read(document: dict[str, Any]) -> None:
+    told = {given["name"]: given for given in document["paths"]["/v1/chat/completions"]["get"]["parameters"]}
+    assert told["metadata"]["style"] == "deepObject"
+    assert "style" not in told["limit"]
+
+
 def test_the_page_tells_the_whole_document_and_asks_nobody(app: Starlette, document: dict[str, Any]) -> None:
     response = TestClient(app).get("/docs")
     page = response.text
