@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -14,10 +15,18 @@ from router.gateway.parsing import Closed, wrong
 _Text = Annotated[str, Field(min_length=1)]
 
 
+def is_private(url: str) -> bool:
+    """Whether nobody on the way can change what it answers."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    loopback = parts.scheme == "http" and wire.is_loopback(parts.hostname or "")
+    return bool(parts.hostname) and (parts.scheme == "https" or loopback)
+
+
 def _private(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    host = rest.partition("/")[0].rpartition(":")[0] or rest.partition("/")[0]
-    if scheme != "https" and not (scheme == "http" and wire.is_loopback(host)):
+    if not is_private(url):
         raise wrong("a URL that begins with https:// is expected: whoever can change its answer decides who is let in")
     return url
 

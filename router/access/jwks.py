@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import jwt
 
+from router.access.config import is_private
+
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 5.0
@@ -24,7 +26,7 @@ class KeySet:
     """The keys at `url`, or else where the issuer's discovery document says. Close it."""
 
     def __init__(self, issuer: str, url: str | None) -> None:
-        self._discovery = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
+        self._issuer = issuer
         self._url = url
         self._http = httpx.AsyncClient(timeout=_TIMEOUT_S)
         self._keys: dict[str | None, jwt.PyJWK] = {}
@@ -53,8 +55,7 @@ class KeySet:
 
     async def _fetch(self) -> None:
         try:
-            self._url = self._url or str((await self._get(self._discovery))["jwks_uri"])
-            found = jwt.PyJWKSet.from_dict(await self._get(self._url))
+            found = jwt.PyJWKSet.from_dict(await self._get(self._url or await self._discovered()))
         except (httpx.HTTPError, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
             logger.warning("the identity provider's keys cannot be fetched: %s", error)
         else:
@@ -62,6 +63,14 @@ class KeySet:
             self._fetched = time.monotonic()
         finally:
             self._tried = time.monotonic()
+
+    async def _discovered(self) -> str:
+        """Raises ValueError: what is found must be the issuer's own, as the specification has it, and come untouched."""
+        said = await self._get(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
+        url = str(said["jwks_uri"])
+        if said["issuer"] != self._issuer or not is_private(url):
+            raise ValueError("its discovery document is another issuer's, or its jwks_uri is not https")
+        return url
 
     async def _get(self, url: str) -> Any:
         return (await self._http.get(url)).raise_for_status().json()

@@ -51,6 +51,6 @@ class Issuer:
 
 def _claim(claims: Mapping[str, Any], name: str) -> str:
     value = claims.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
-        raise BadToken(f"its claim '{name}' is not a text of 1 to {_LONGEST} characters")
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST or not value.isprintable():
+        raise BadToken(f"its claim '{name}' is not a text of 1 to {_LONGEST} printable characters")
     return value

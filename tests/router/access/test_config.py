@@ -52,6 +52,9 @@ def test_a_keys_own_limits_come_first() -> None:
         ("oidc: {issuer: https://login.example}", "oidc.audience: Field required"),
         ("oidc: {issuer: http://login.example, audience: a}", "begins with https://"),
         ("oidc: {issuer: http://127.0.0.1.evil.example, audience: a}", "begins with https://"),
+        ("oidc: {issuer: 'http://localhost:1@login.example', audience: a}", "begins with https://"),
+        ("oidc: {issuer: 'https://', audience: a}", "begins with https://"),
+        ("oidc: {issuer: 'https://[::1', audience: a}", "begins with https://"),
         ("keys: [", "not YAML"),
     ],
 )

@@ -38,7 +38,9 @@ class Provider:
         self.issuer = ""
         self.keys: dict[str, Any] = {"one": RSA[0], "ec": EC}
         self.asked = 0
+        self.moved = False
         self.works = True
+        self.said: dict[str, str] = {}  # by its discovery document, in place of the truth
 
     def token(self, kid: str | None = "one", key: Any = RSA[0], algorithm: str = "RS256", **claims: Any) -> str:
         now = int(time.time())
@@ -47,7 +49,11 @@ class Provider:
         return jwt.encode(kept, key, algorithm, headers={"kid": kid} if kid else {})
 
     async def discovery(self, request: Request) -> Response:
-        return JSONResponse({"issuer": self.issuer, "jwks_uri": f"{self.issuer}/keys"})
+        return JSONResponse({"issuer": self.issuer, "jwks_uri": f"{self.issuer}/keys", **self.said})
+
+    async def elsewhere(self, request: Request) -> Response:
+        self.moved = True
+        return await self.published(request)
 
     async def published(self, request: Request) -> Response:
         self.asked += 1
@@ -72,6 +78,7 @@ async def provider() -> AsyncIterator[Provider]:
     routes = [
         Route("/.well-known/openid-configuration", provider.discovery),
         Route("/keys", provider.published),
+        Route("/moved", provider.elsewhere),
     ]
     socket = listen("127.0.0.1", 0)
     provider.issuer = f"http://127.0.0.1:{socket.getsockname()[1]}"
@@ -113,6 +120,9 @@ async def test_without_a_claim_for_it_each_user_is_a_tenant(provider: Provider) 
         {"org": ["acme"]},
         {"org": ""},
         {"org": "x" * 257},
+        {"org": "acme\0"},
+        {"org": "\ud800"},
+        {"sub": "a\nb"},
         {"key": RSA[1]},
         {"kid": "unknown"},
         {"kid": None},
@@ -131,6 +141,24 @@ async def test_neither_unsigned_tokens_nor_those_signed_with_the_public_key(prov
         signature = hmac.digest(secret, signed.encode(), "sha256") if mac is None else mac
         with pytest.raises(BadToken, match="alg"):
             await issuer.principal(f"{signed}.{_coded(signature)}")
+
+
+@pytest.mark.parametrize(
+    "said", [{"issuer": "http://127.0.0.1:1"}, {"jwks_uri": "http://login.example/keys"}, {"jwks_uri": "keys"}]
+)
+async def test_keys_are_found_where_the_issuer_itself_says(provider: Provider, issuer: Issuer, said: dict[str, str]) -> None:
+    provider.said = said
+    with pytest.raises(jwks.Unreachable):
+        await issuer.principal(provider.token())
+
+
+async def test_keys_that_moved_are_found(provider: Provider, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwks, "_PAUSE_S", 0.0)
+    await issuer.principal(provider.token())
+    provider.keys["two"] = RSA[1]
+    provider.said = {"jwks_uri": f"{provider.issuer}/moved"}
+    assert (await issuer.principal(provider.token("two", RSA[1]))).user == "ada"
+    assert provider.moved
 
 
 async def test_keys_rotate(provider: Provider, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
