@@ -110,7 +110,7 @@ class Interpreter:
         return "it ended the process, or needed more memory or time than it may"
 
     async def _watch(self) -> str:
-        while (excess := self._excess()) is None:
+        while (excess := self._excess()) is None:  # noqa: ASYNC110 - no event tells how full a folder is
             await asyncio.sleep(_WATCH_S)
         return excess
 
