@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+import sqlite3
 import tempfile
 import weakref
 from collections import defaultdict
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alembic.util import CommandError
 from sqlalchemy import URL, ColumnElement, Connection, Double, Insert, Table, event, func, literal_column, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
@@ -23,6 +25,7 @@ from ossia.common.errors import UserError
 from router.store.migrate import upgrade
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+_OTHERS = 100  # who make the database at the same time
 _BUSY_S = 30  # that a process waits for another one's transaction on SQLite
 
 
@@ -57,7 +60,7 @@ class Database:
                 try:
                     async with engine.begin() as connection:
                         await connection.run_sync(upgrade)
-                except (DBAPIError, OSError) as error:
+                except (DBAPIError, OSError, CommandError) as error:
                     await engine.dispose()
                     raise UserError(f"the database {self._url!r} cannot be used: {_reason(error)}") from error
                 self._engine = engine
@@ -149,9 +152,10 @@ class Database:
         return self._engine
 
     def _create(self) -> AsyncEngine:
+        """Its errors, which go into the log, do not show what clients said."""
         if not self.is_sqlite:
-            return create_async_engine(self._url, pool_pre_ping=True)
-        engine = create_async_engine(self._file(), connect_args={"timeout": _BUSY_S})
+            return create_async_engine(self._url, pool_pre_ping=True, hide_parameters=True)
+        engine = create_async_engine(self._file(), hide_parameters=True, connect_args={"timeout": _BUSY_S})
         event.listen(engine.sync_engine, "connect", _prepare)
         event.listen(engine.sync_engine, "begin", _begin)
         return engine
@@ -195,9 +199,23 @@ def _parse(url: str) -> URL:
 def _prepare(connection: Any, _: object) -> None:
     connection.isolation_level = None  # else the driver begins transactions when it thinks fit
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    _write_ahead(cursor)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    """SQLite does not wait for others here, as it does elsewhere: a transaction that does nothing waits for theirs to end."""
+    for _ in range(_OTHERS):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+        cursor.execute("BEGIN IMMEDIATE")
+        cursor.execute("COMMIT")
 
 
 def _begin(connection: Connection) -> None:

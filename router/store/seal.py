@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ossia.common.errors import UserError
+from router.store.text import storable
 
 KEY_BYTES = 32
 _PLAIN, _SEALED = b"\0", b"\1"
@@ -63,4 +64,5 @@ class Seal:
 
 
 def _spelled(place: tuple[object, ...]) -> bytes:
-    return json.dumps(place).encode()
+    """As it is read back from the row's columns."""
+    return json.dumps([storable(name) if isinstance(name, str) else name for name in place]).encode()

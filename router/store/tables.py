@@ -24,6 +24,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from router.store.text import storable
+
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -35,13 +37,13 @@ metadata = MetaData(
 
 
 class Name(TypeDecorator[str]):
-    """Text to search for, of any characters: PostgreSQL has neither NUL nor half a surrogate pair, which clients may send."""
+    """Text to search for, of any characters."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return None if value is None else value.encode("utf-8", "replace").decode().replace("\0", "?")
+        return None if value is None else storable(value)
 
 
 def rendered(kind: str, item: object, _: object) -> str | Literal[False]:

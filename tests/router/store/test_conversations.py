@@ -81,3 +81,10 @@ async def test_what_is_old_goes(store: Store) -> None:
     await store.expire(time.time() + 1)
     assert await store.conversations.get("a", made.id) is None
     assert await store.responses.get("a", "resp_1") is None
+
+
+async def test_ids_of_any_characters_are_read_back(store: Store) -> None:
+    items: list[dict[str, object]] = [{"id": "a\0b", "text": "x"}, {"id": "ä😀", "text": "y"}]
+    made = await store.conversations.create("a", {}, items)
+    assert await store.conversations.items("a", made.id) == items
+    assert await store.conversations.item("a", made.id, "a\0b") == items[0]

@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
+from ossia.common.errors import UserError
 from router.store.migrate import upgrade
 from router.store.store import Store
 from router.store.tables import metadata
@@ -37,3 +39,12 @@ def test_they_do_not_depend_on_where_one_stands(tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
     subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, env={"PYTHONPATH": f"{root}:{root / 'proto'}"}, check=True)
     assert (tmp_path / "x.db").stat().st_size > 0
+
+
+async def test_a_database_of_a_newer_version_is_told_in_one_line(url: str) -> None:
+    store = Store(url)
+    async with store.database.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await store.close()
+    with pytest.raises(UserError, match="9999"):
+        await store.open()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from ossia.common.errors import UserError
 from router.store.seal import Seal
@@ -136,3 +137,12 @@ async def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a database"):
         await Store(f"sqlite:///{tmp_path}/x.db").open()
     assert sqlite3.sqlite_version_info > (3, 35), "needs RETURNING"
+
+
+async def test_errors_of_the_database_do_not_tell_contents(url: str) -> None:
+    """They go into the log."""
+    store = Store(url)
+    with pytest.raises(IntegrityError) as caught:
+        await store.events.append("resp_none", [{"sequence_number": 0, "text": SECRET}])
+    assert SECRET not in str(caught.value)
+    await store.close()
