@@ -26,6 +26,7 @@ from router.fleet import parse_source
 from router.gateway.app import create_app
 from router.gateway.cluster import view
 from router.gateway.entry import Admission
+from router.gateway.head import BoundedHeads
 from router.gateway.processes import Processes
 from router.gateway.seat import Alone, Seat
 from router.gateway.settings import PromptDate, Settings
@@ -135,6 +136,7 @@ async def serving(app: ASGIApp, bound: socket.socket, tls: ssl.SSLContext | None
     """Serves the application on a listening socket; yields the server's task, which ends early only by failing."""
     config = uvicorn.Config(
         app,
+        http=BoundedHeads,
         lifespan="on",
         ws="none",
         log_config=None,

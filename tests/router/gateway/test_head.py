@@ -1,0 +1,80 @@
+"""Headers without end: refused before they fill the memory, whoever sends them; long bodies and many requests are not."""
+
+import asyncio
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from router.gateway.head import MOST
+from router.gateway.server import listen, serving
+
+POST = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+TIMEOUT_S = 30.0
+
+
+async def _size(request: Request) -> Response:
+    return Response(str(len(await request.body())))
+
+
+async def _sent(*pieces: bytes) -> bytes:
+    """What the server answers to the pieces until it closes, and as many of the last as it takes."""
+    bound = listen("127.0.0.1", 0)
+    async with asyncio.timeout(TIMEOUT_S), serving(Starlette(routes=[Route("/", _size, methods=["POST"])]), bound):
+        reader, writer = await asyncio.open_connection(*bound.getsockname())
+        try:
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            return await reader.read()
+        finally:
+            writer.close()
+
+
+async def _endless(start: bytes, piece: bytes) -> int:
+    """Bytes that the server took."""
+    bound = listen("127.0.0.1", 0)
+    async with asyncio.timeout(TIMEOUT_S), serving(Starlette(routes=[Route("/", _size, methods=["POST"])]), bound):
+        _, writer = await asyncio.open_connection(*bound.getsockname())
+        writer.write(start)
+        taken = 0
+        try:
+            while taken < 1 << 28:
+                writer.write(piece)
+                await writer.drain()
+                taken += len(piece)
+        except ConnectionError:
+            return taken
+        finally:
+            writer.close()
+        return taken
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        (b"POST /", b"a"),
+        (b"POST / HTTP/1.1\r\nx: ", b"a"),
+        (b"POST / HTTP/1.1\r\n", b"x: a\r\n"),
+        (POST + b"1\r\na\r\n0\r\nx: ", b"a"),
+        (POST + b"1;", b"a"),
+    ],
+)
+async def test_what_has_no_end_is_cut(start: bytes, piece: bytes) -> None:
+    assert await _endless(start, piece * (MOST // len(piece))) < 1 << 26  # the kernels hold some of it
+
+
+async def test_headers_up_to_the_limit_are_read_and_longer_ones_refused() -> None:
+    head = b"POST / HTTP/1.1\r\nconnection: close\r\ncontent-length: 2\r\nx: ".ljust(MOST, b"a")
+    assert (await _sent(head, b"\r\n\r\n", b"ab")).endswith(b"\r\n\r\n2")
+    assert (await _sent(head, b"a")).startswith(b"HTTP/1.1 400")
+
+
+async def test_bodies_of_many_chunks_and_requests_in_a_row_have_no_limit() -> None:
+    chunks = [b"1\r\na\r\n" * 1000] * (MOST // 1000)
+    last = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1\r\n\r\na"
+    answer = await _sent(*[POST, *chunks, b"0\r\n\r\n"] * 2, last)
+    assert answer.count(f"\r\n\r\n{len(chunks) * 1000}".encode()) == 2
+    assert answer.endswith(b"\r\n\r\n1")
