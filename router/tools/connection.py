@@ -8,8 +8,10 @@ import contextlib
 import logging
 from collections.abc import Sequence
 
+import httpx2
 import mcp_types as mcp
 from mcp.client import Client, IncomingMessage
+from mcp.shared.exceptions import MCPError
 
 from router.backoff import Backoff
 from router.tools.config import ServerConfig
@@ -66,7 +68,7 @@ class Connection:
                 await self._connected()
                 self._pause("the connection ended")
             except Exception as error:  # whatever a server or a process of somebody else's does
-                self._pause(_reason(error))
+                self._pause(why(error))
             await asyncio.sleep(self._backoff.next_s())
 
     def _pause(self, reason: str) -> None:
@@ -120,8 +122,11 @@ class Connection:
             self._look.set()
 
 
-def _reason(error: BaseException) -> str:
-    """The first failure of those that a group of tasks had."""
-    while isinstance(error, BaseExceptionGroup):
+def why(error: BaseException) -> str:
+    """What failed, for the log: nothing that a server said, and no address, which may hold a secret."""
+    while isinstance(error, BaseExceptionGroup):  # a group of tasks failed: the first of them
         error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"
+    if isinstance(error, MCPError):
+        return f"error {error.code}"
+    said = isinstance(error, OSError | httpx2.ConnectError)
+    return f"{type(error).__name__}: {error}" if said else type(error).__name__

@@ -15,7 +15,7 @@ from router.harmony.functions import describe
 from router.harmony.types import HarmonyError, Tool
 from router.tools import content
 from router.tools.config import ServerConfig
-from router.tools.connection import Connection
+from router.tools.connection import Connection, why
 from router.tools.metrics import ToolMetrics
 from router.tools.types import BUILT_IN, SESSION, TIMEOUT_S, ToolResult, ToolSpec
 
@@ -90,8 +90,7 @@ class McpServer:
         except TimeoutError:
             return ToolResult(f"The tool gave no result within {round(most_s, 1):g} seconds.", error=True), "timeout"
         except Exception as error:  # whatever a server of somebody else's sends
-            reason = f"error {error.code}" if isinstance(error, MCPError) else type(error).__name__  # nothing that it quotes
-            logger.warning("tool server %s: the call of %s failed: %s", self.label, name, reason)
+            logger.warning("tool server %s: the call of %s failed: %s", self.label, name, why(error))
             return ToolResult(_told(error), error=True), "failed"
         result = content.read(found, self._config.max_output)
         return result, "error" if result.error else "ok"
@@ -133,7 +132,7 @@ def _read(label: str, tools: Iterable[mcp.Tool]) -> tuple[Mapping[str, str], Seq
         spec = ToolSpec(_NOT_IN_NAMES.sub("_", tool.name)[:64], tool.description or "", tool.input_schema)
         reason = _unfit(spec) or ("its name is another's" if spec.name in names else None)
         if reason or len(specs) == _MOST_TOOLS:
-            logger.warning("tool server %s: %s is left out: %s", label, tool.name, reason or f"there are {_MOST_TOOLS} others")
+            logger.warning("tool server %s: %s is left out: %s", label, tool.name[:64], reason or f"there are {_MOST_TOOLS} others")
             continue
         names[spec.name] = tool.name
         specs.append(spec)

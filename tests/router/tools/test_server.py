@@ -245,6 +245,32 @@ async def test_what_servers_say_does_not_get_into_logs(
     assert not any(word in caplog.text for word in ("hush", "not today", "lie {"))
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 401 hush\r\ncontent-length: 4\r\n\r\nhush",
+        b"HTTP/1.1 307 x\r\nlocation: http://hush.example/\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 6\r\n\r\n{hush}",
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/hush\r\ncontent-length: 0\r\n\r\n",
+        b"hush\r\n\r\n",
+    ],
+)
+async def test_neither_does_what_is_no_tool_server_nor_its_address(
+    connect: Connect, caplog: pytest.LogCaptureFixture, said: bytes
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        writer.write(said)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as other:
+        server = await connect(url=f"http://127.0.0.1:{other.sockets[0].getsockname()[1]}/mcp?key=hush")
+        assert server.failure
+    assert "tool server a: " in caplog.text
+    assert "hush" not in caplog.text
+
+
 async def test_a_list_that_stays_the_same_is_read_once(connect: Connect) -> None:
     fake = Misbehaving(["echo", "unfit"])
     async with over_http(fake, listen("127.0.0.1", 0)) as url:
