@@ -1,6 +1,7 @@
 """10,000 requests that are cancelled, out of time, cut off or refused: nothing is left of them, and nobody else waits."""
 
 import asyncio
+import itertools
 import random
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from tests.fakes.grammar import FakeGrammar
 from tests.fakes.runner import STOP, VOCAB
 from tests.workers.engine.harness import audit_pool
 from tests.workers.leader.harness import Client, Server, eventually, serving
+from tests.workers.leader.test_session import reason
 from tests.workers.leader.test_watchers import Watch
 from workers.engine.errors import Cause, Refusal
 from workers.engine.grammar import Allowed, spelled
@@ -154,17 +156,22 @@ class Troublemaker:
 
 
 async def witness(server: Server, over: asyncio.Event) -> int:
-    """One request after the other, each of which must get a frame within GAP_S; returns how many were served."""
+    """One request after the other, each of which must get a frame within GAP_S; returns how many the queue had room for."""
     client, served = Client(server.stub()), 0
-    while not over.is_set():
-        served += 1
-        submit = engine_pb2.Submit(rid=served, prompt=[served % VOCAB], priority=9)
+    for rid in itertools.count(1):
+        if over.is_set():
+            break
+        submit = engine_pb2.Submit(rid=rid, prompt=[rid % VOCAB], priority=9)
         submit.sampling.temperature, submit.sampling.max_tokens = 0.0, 40
         await client.call.write(engine_pb2.ClientFrame(submits=[submit]))
-        while not client.last(served).WhichOneof("end"):
+        while not client.last(rid).WhichOneof("end"):
             async with asyncio.timeout(GAP_S):
                 await client.read()
-        assert client.tokens(served) == undisturbed(submit)
+        if client.last(rid).WhichOneof("end") == "error":
+            assert reason(client.last(rid).error)[1] == "QUEUE_FULL"
+        else:
+            assert client.tokens(rid) == undisturbed(submit)
+            served += 1
     return served
 
 
