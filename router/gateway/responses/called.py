@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pydantic_core import from_json
 
-from router.gateway.errors import Json
+from router.gateway.errors import Json, dumps
 from router.gateway.responses.written import Written
 from router.tools.types import Server, ToolResult, ToolSpec
 
@@ -64,7 +64,7 @@ class Called(Written):
             arguments = self._arguments()
         except ValueError as error:
             return ToolResult(f"The arguments are no JSON object: {error}", error=True)
-        session = f"{tenant}/{self.session}" if self.session else ""
+        session = dumps([tenant, self.session]) if self.session else ""  # no other tenant's, whatever either is called
         return await self._server.call(self._tool, arguments, session=session)
 
     def answered(self, result: ToolResult) -> Iterator[Json]:
