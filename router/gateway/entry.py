@@ -15,9 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from router.access.grant import FREE
 from router.access.principal import ANYBODY
 from router.gateway.dialects import refusal
-from router.gateway.errors import ApiError, ClientGone, internal, unavailable
+from router.gateway.errors import ClientGone, log_failure, seen, unavailable
 from router.gateway.metrics import Metrics
-from router.store.database import Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -77,19 +76,13 @@ class Entry:
             await self._pass(scope, receive, passage)
         except (ClientGone, ClientDisconnect):
             passage.status = CLIENT_GONE
-        except ApiError as error:
-            scope["state"]["error"] = error.code
-            await refusal(scope, error)(scope, receive, passage.send)
-        except Unavailable as error:
-            logger.warning("the database is away: %s", error, extra={"request_id": passage.request_id})
-            if passage.status:
-                raise
-            await refusal(scope, unavailable("the database does not answer; try again"))(scope, receive, passage.send)
-        except Exception:
-            logger.exception("a request failed", extra={"request_id": passage.request_id})
+        except Exception as error:
+            told = seen(error)
+            scope["state"]["error"] = told.code
+            log_failure(error, "a request", passage.request_id)
             if passage.status:
                 raise  # the connection is closed: the client must not take half an answer for a whole one
-            await refusal(scope, internal())(scope, receive, passage.send)
+            await refusal(scope, told)(scope, receive, passage.send)
         finally:
             self._record(scope, passage)
 

@@ -1,6 +1,7 @@
 """The one error tree of the gateway, in OpenAI's shape, and the one place where engine errors become HTTP statuses."""
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -9,6 +10,9 @@ import grpc
 from starlette.responses import Response
 
 from router.engine import EngineError
+from router.store.database import Unavailable
+
+logger = logging.getLogger(__name__)
 
 Json = dict[str, object]
 
@@ -79,6 +83,22 @@ def unavailable(message: str) -> ApiError:
 def internal() -> ApiError:
     """Our own failure, told without internals; the log has them under the same x-request-id."""
     return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; the log tells more", code="internal_error")
+
+
+def seen(error: Exception) -> ApiError:
+    """What the client sees of whatever went wrong."""
+    if isinstance(error, ApiError):
+        return error
+    return unavailable("the database does not answer; try again") if isinstance(error, Unavailable) else internal()
+
+
+def log_failure(error: Exception, what: str, request_id: str) -> None:
+    """For what is neither the client's doing nor a busy engine's, which their clients are told."""
+    extra = {"request_id": request_id}
+    if isinstance(error, Unavailable):
+        logger.warning("the database is away: %s", error, extra=extra)
+    elif seen(error).status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("%s failed", what, exc_info=error, extra=extra)
 
 
 def context_length_exceeded(tokens: int, most: int, param: str) -> ApiError:

@@ -5,7 +5,6 @@ The status line waits for the first chunk, which is how an engine says that it a
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -15,10 +14,9 @@ from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from router.gateway.errors import ApiError, ClientGone, Json, dumps, internal
+from router.gateway.errors import ApiError, ClientGone, Json, dumps, log_failure, seen
 
 T = TypeVar("T")
-logger = logging.getLogger(__name__)
 
 HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -88,9 +86,8 @@ class EventStream(Response):
         except Exception as error:
             if not writer.begun:
                 raise
-            told = error if isinstance(error, ApiError) else internal()
-            if told is not error:
-                logger.exception("a stream failed", extra={"request_id": state["request_id"]})
+            told = seen(error)
+            log_failure(error, "a stream", str(state["request_id"]))
             state["error"] = told.code  # for the log: the status says 200
             await writer.end(self._dialect.events([self._dialect.error(told)]))
         finally:

@@ -279,7 +279,13 @@ ENGINE = [
 @pytest.mark.parametrize(("error", "status", "code", "param"), ENGINE)
 @pytest.mark.parametrize("stream", [True, False])
 async def test_engine_errors_known_in_time_are_statuses(
-    start: Any, error: EngineError, status: int, code: str, param: str | None, stream: bool
+    start: Any,
+    caplog: pytest.LogCaptureFixture,
+    error: EngineError,
+    status: int,
+    code: str,
+    param: str | None,
+    stream: bool,
 ) -> None:
     gateway = await start(ScriptedEngine(error))
     with pytest.raises(openai.APIStatusError) as raised:
@@ -287,6 +293,7 @@ async def test_engine_errors_known_in_time_are_statuses(
         await gateway.client.chat.completions.create(model=MODEL, messages=messages, stream=stream, max_completion_tokens=9)
     assert (raised.value.status_code, raised.value.code, raised.value.param) == (status, code, param)
     assert "secret" not in raised.value.message
+    assert ("secret internals" in caplog.text) == (status == 500), "the log tells more"
     retry = raised.value.response.headers.get("retry-after")
     assert retry == {429: "3", 503: "1"}.get(status)
 

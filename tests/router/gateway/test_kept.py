@@ -6,6 +6,8 @@ import openai
 import pytest
 
 from router.access.principal import Principal
+from router.store.completions import Completions
+from router.store.database import Unavailable
 from tests.fakes.scripted import MODEL, ScriptedEngine, answer, call, pairs
 from tests.router.gateway.test_chat import ASK, TOOLS, collect
 
@@ -34,6 +36,20 @@ async def test_what_is_stored_is_what_was_answered(start: Any, stream: bool) -> 
     assert [message.model_dump(exclude_none=True) for message in told.data] == [
         {"id": f"{id_}-0", "role": "user", "content": "ab", "content_parts": PARTS[0]["content"], "name": "ann"}
     ]
+
+
+async def test_a_database_that_is_away_is_told_as_such(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: Any) -> None:
+        raise Unavailable("no route to host")
+
+    gateway = await start(ScriptedEngine(answer("x")))
+    monkeypatch.setattr(Completions, "put", away)
+    with pytest.raises(openai.InternalServerError) as whole:
+        await gateway.client.chat.completions.create(**ASK, store=True)
+    assert (whole.value.status_code, whole.value.code) == (503, "unavailable")
+    with pytest.raises(openai.APIError) as stream:
+        await collect(await gateway.client.chat.completions.create(**ASK, store=True, stream=True))
+    assert stream.value.code == "unavailable"
 
 
 async def test_nothing_is_stored_unasked(start: Any) -> None:

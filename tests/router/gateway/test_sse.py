@@ -199,7 +199,7 @@ async def test_a_dialect_has_its_own_names_error_and_pings() -> None:
             gate.set()
 
     stream = EventStream(chunks(), 0.01, 0.01, Dialect(error, named=True, done=b"", ping=b"event: ping\n\n"))
-    await stream({"type": "http", "state": {}}, asyncio.Event().wait, send)  # type: ignore[arg-type]
+    await stream({"type": "http", "state": {"request_id": "abc"}}, asyncio.Event().wait, send)  # type: ignore[arg-type]
     assert sent[1].decode() == 'event: begun\ndata: {"type":"begun"}\n\nevent: said\ndata: {"type":"said","text":"ä"}\n\n'
     assert b"event: ping\n\n" in sent
     assert sent[-1] == b'event: failed\ndata: {"type":"failed","why":"gone"}\n\n'
