@@ -13,6 +13,7 @@ from router.store.seal import Seal
 from router.store.tables import chunks, files
 
 CHUNK = 1 << 20  # bytes
+_LONGEST_S = 24 * 3600.0  # that a file may take to come in
 
 
 class Files:
@@ -23,25 +24,33 @@ class Files:
         self._seal = seal
 
     async def put(self, tenant: str, id_: str, content: AsyncIterable[bytes], describe: Callable[[int], Json]) -> Json:
-        """Stores what comes, in place of a file of that id; returns what `describe` says of so many bytes.
+        """Stores what comes, as `write` does, and lets it be seen."""
+        described = await self.write(tenant, id_, content, describe)
+        await self.show(tenant, described)
+        return described
+
+    async def write(self, tenant: str, id_: str, content: AsyncIterable[bytes], describe: Callable[[int], Json]) -> Json:
+        """Stores what comes, to be shown, or to be forgotten after a day; returns what `describe` says of so many bytes.
 
         That has the file's "id", "purpose" and "expires_at" (unix seconds, or None). Nothing is left where either raises.
         """
-        await self._remove(files.c.id == id_, files.c.tenant == tenant)
         row = {"id": id_, "tenant": tenant, "purpose": "", "created": time.time(), "complete": False, "content": b""}
         async with self._database.begin() as connection:
             await connection.execute(insert(files).values(row))
         try:
             size = await self._fill(id_, content)
-            described = describe(size)
+            return describe(size)
         except BaseException:
             await self._remove(files.c.id == id_)
             raise
+
+    async def show(self, tenant: str, described: Json) -> None:
+        """A file that was written is seen from now on."""
+        id_ = str(described["id"])
         sealed = self._seal.dump(described, "files", tenant, id_)
         shown = {"purpose": described["purpose"], "expires": described["expires_at"], "content": sealed, "complete": True}
         async with self._database.begin() as connection:
-            await connection.execute(update(files).where(files.c.id == id_).values(shown))
-        return described
+            await connection.execute(update(files).where(files.c.id == id_, files.c.tenant == tenant).values(shown))
 
     async def get(self, tenant: str, id_: str) -> Json | None:
         async with self._database.read() as connection:
@@ -68,8 +77,10 @@ class Files:
         return await self._remove(self._seen(tenant), files.c.id == id_)
 
     async def expire(self, before: float) -> None:
-        """Deletes what was stored earlier (unix seconds), and what has expired by itself."""
-        await self._remove(or_(files.c.created < before, files.c.expires <= self._database.now))
+        """Deletes what was stored earlier (unix seconds), what has expired by itself, and what nobody has gone on writing."""
+        now = self._database.now
+        left = and_(files.c.complete.is_(False), files.c.created < now - _LONGEST_S)
+        await self._remove(or_(files.c.created < before, files.c.expires <= now, left))
 
     async def _fill(self, id_: str, content: AsyncIterable[bytes]) -> int:
         """Each piece is a transaction of its own: uploads are slow."""

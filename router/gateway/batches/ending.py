@@ -1,6 +1,5 @@
 """The end of a batch: what came of its lines goes into files. Knows no endpoint."""
 
-import hashlib
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -38,13 +37,16 @@ class Ending:
             "output_file_id": await self._write(held, batch, usage, failed=False),
             "error_file_id": await self._write(held, batch, usage, failed=True),
         }
+        ids = {name: file["id"] if file else None for name, file in files.items()}
         completed, failed = await self._store.batches.counts(held.id)
         counts = document.counts(_total(batch) or completed + failed, completed, failed)
         errors = document.errors([_GONE]) if status == "failed" else None
         async with self._store.transaction():
             if await self._store.work.finish(held):
+                for file in filter(None, files.values()):
+                    await self._store.files.show(held.tenant, file)
                 await self._progress.move(
-                    held, str(batch["status"]), status, **files, request_counts=counts, usage=usage.body(), errors=errors
+                    held, str(batch["status"]), status, **ids, request_counts=counts, usage=usage.body(), errors=errors
                 )
                 await self._store.batches.forget_results(held.id)
 
@@ -76,20 +78,19 @@ class Ending:
                 result = document.result(f"batch_req_{secrets.token_hex(16)}", line.custom_id, None, error)
                 await self._store.batches.add_result(held.id, line.number, result, failed=True)
 
-    async def _write(self, held: Work, batch: Json, usage: document.Usage, *, failed: bool) -> str | None:
-        """The file of the results of one kind, where there are any. The same batch writes the same file again."""
+    async def _write(self, held: Work, batch: Json, usage: document.Usage, *, failed: bool) -> Json | None:
+        """The file of the results of one kind, where there are any. Nobody sees it yet: who has lost the batch may write, too."""
         if not (await self._store.batches.counts(held.id))[failed]:
             return None
         kind = "error" if failed else "output"
-        id_ = f"file-{hashlib.sha256(f'{held.id}/{kind}'.encode()).hexdigest()[:32]}"
+        id_ = f"file-{secrets.token_hex(16)}"
         expiry = batch["output_expires_after"]
         lifetime_s = expiry["seconds"] if isinstance(expiry, dict) else self._lifetime_s
         name = f"{held.id}_{kind}.jsonl"
         content = self._jsonl(held.id, usage, failed=failed)
-        await self._store.files.put(
+        return await self._store.files.write(
             held.tenant, id_, content, lambda size: described(id_, name, "batch_output", size, lifetime_s)
         )
-        return id_
 
     async def _jsonl(self, id_: str, usage: document.Usage, *, failed: bool) -> AsyncIterator[bytes]:
         async for result in self._store.batches.results(id_, failed=failed):

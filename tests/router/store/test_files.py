@@ -36,8 +36,6 @@ async def test_a_file_comes_back_whole(store: Store) -> None:
     assert (await put(store, "file-1", *parts))["bytes"] == len(data)
     assert await store.files.get("a", "file-1") == described("file-1", len(data))
     assert await read(store, "file-1") == data
-    await put(store, "file-1", b"shorter")
-    assert await read(store, "file-1") == b"shorter"
     await put(store, "file-2")
     assert await read(store, "file-2") == b""
 
@@ -59,6 +57,24 @@ async def test_of_an_upload_that_fails_nothing_is_left(store: Store) -> None:
     with pytest.raises(ConnectionError):
         await store.files.put("a", "file-1", broken(), lambda size: described("file-1", size))
     assert await read(store, "file-1") == b""
+
+
+async def test_what_is_written_is_seen_once_it_is_shown(store: Store) -> None:
+    written = await store.files.write("a", "file-1", pieces(b"x"), lambda size: described("file-1", size))
+    assert await store.files.get("a", "file-1") is None
+    await store.files.show("b", written)
+    assert await store.files.get("a", "file-1") is None
+    await store.files.show("a", written)
+    assert await store.files.get("a", "file-1") == written
+
+
+async def test_files_that_nobody_goes_on_writing_are_deleted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for id_, age in (("file-1", 25 * 3600), ("file-2", 3600)):
+        monkeypatch.setattr(time, "time", lambda now=time.time() - age: now)
+        await store.files.write("a", id_, pieces(b"x"), lambda size: described(id_, size))  # noqa: B023 - done with it
+        monkeypatch.undo()
+    await store.expire(0)
+    assert [await read(store, id_) for id_ in ("file-1", "file-2")] == [b"", b"x"]
 
 
 async def test_files_expire(store: Store) -> None:

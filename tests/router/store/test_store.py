@@ -34,11 +34,15 @@ async def test_contents_are_nowhere_in_the_files(tmp_path: Path) -> None:
     for name, keys in (("sealed", [KEY]), ("plain", [])):
         store = Store(f"sqlite:///{tmp_path}/{name}.db", keys)
         await put(store)
-        await store.files.put("a", "file-1", _once(SECRET.encode()), lambda size: {"purpose": "x", "expires_at": None})
+        await store.files.put("a", "file-1", _once(SECRET.encode()), _described)
         await store.reasoning.put("a", "call_1", SECRET, 2e9)
         await store.close()
     assert (tmp_path / "plain.db").read_bytes().count(SECRET.encode()) == 3
     assert SECRET.encode() not in (tmp_path / "sealed.db").read_bytes()
+
+
+def _described(size: int) -> dict[str, object]:
+    return {"id": "file-1", "purpose": "x", "expires_at": None}
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
