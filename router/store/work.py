@@ -1,7 +1,7 @@
 """A queue of what runs in the background, held by leases: exact across processes. Knows no work's meaning.
 
 A lease is over by the database's clock, so hosts need not agree on the time. Every claim counts as an attempt, and whoever
-comes with an older one has lost the work.
+comes with an older one, or another's, has lost the work.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ POLL_S = 1.0  # between looks for what other processes have added
 
 @dataclass(frozen=True)
 class Work:
-    """One claim: `attempt` is 1 for the first owner, more where earlier ones were lost."""
+    """One claim: `attempt` is 1 for the first owner, more where earlier ones failed or were lost."""
 
     kind: str
     id: str
@@ -86,14 +86,14 @@ class WorkQueue:
     async def hold(self, held: Work, lease_s: float, job: Coroutine[Any, Any, None]) -> None:
         """Runs the job for as long as the lease is held, and cancels it when that is lost or the work is cancelled.
 
-        Raises what the job raises. The work is given back where this is cancelled.
+        Raises what the job raises. The work is given back where this is cancelled, which is no attempt that failed.
         """
         task = asyncio.ensure_future(job)
         try:
             await self._keep(held, lease_s, task)
         except asyncio.CancelledError:
             await _ended(task)
-            await self.release(held)
+            await self.release(held, failed=False)
             raise
         finally:
             await _ended(task)
@@ -120,9 +120,10 @@ class WorkQueue:
                 return Lease.HELD
             return Lease.LOST if (await connection.execute(there)).first() else Lease.CANCELLED
 
-    async def release(self, held: Work, after_s: float = 0.0) -> None:
-        """Gives it back, to be claimed in so many seconds."""
-        mine = update(work).where(_claimed(held)).values(free_at=self._database.now + after_s, owner=None)
+    async def release(self, held: Work, after_s: float = 0.0, *, failed: bool = True) -> None:
+        """Gives it back, to be claimed in so many seconds. What has not failed does not count as an attempt."""
+        values = {"free_at": self._database.now + after_s, "owner": None, "attempt": held.attempt - (not failed)}
+        mine = update(work).where(_claimed(held)).values(values)
         async with self._database.begin() as connection:
             await connection.execute(mine)
             self._database.tell(_topic(held.kind))

@@ -79,7 +79,7 @@ class Ending:
                 await self._store.batches.add_result(held.id, line.number, result, failed=True)
 
     async def _write(self, held: Work, batch: Json, usage: document.Usage, *, failed: bool) -> Json | None:
-        """The file of the results of one kind, where there are any. Nobody sees it yet: who has lost the batch may write, too."""
+        """The file of the results of one kind, where there are any. Nobody sees it yet: who lost the batch may write, too."""
         if not (await self._store.batches.counts(held.id))[failed]:
             return None
         kind = "error" if failed else "output"

@@ -28,17 +28,16 @@ from router.gateway.responses.run import Plan, Run, passing
 from router.gateway.responses.schema import ResponseBody
 from router.gateway.responses.state import not_found
 from router.gateway.responses.view import View
+from router.store.database import Unavailable
 from router.store.responses import StoredResponse
 from router.store.store import Store
-from router.store.work import Lease, Work
+from router.store.work import POLL_S, Work
 
 logger = logging.getLogger(__name__)
 
 KIND = "response"
 ENDED = ("completed", "incomplete", "failed", "cancelled")
 LEASE_S = 6.0
-RENEW_S = 2.0
-POLL_S = 1.0  # between looks for what other processes have appended
 FLUSH_S = 0.2  # that events wait for others, so that not every token is a transaction
 MOST_AT_ONCE = 128
 MOST_ATTEMPTS = 5  # of processes that died or failed over it
@@ -135,26 +134,14 @@ class Background:
 
     async def _work(self, work: Work) -> None:
         """One claim, from its beginning to its end. Raises nothing but the gateway's own end."""
-        making, keeping = asyncio.create_task(self._make(work)), asyncio.create_task(self._keep(work))
         try:
-            await asyncio.wait({making, keeping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            making.cancel()
-            keeping.cancel()
-            made, _ = await asyncio.gather(making, keeping, return_exceptions=True)
-            if isinstance(made, Exception) and not isinstance(made, Lost):
-                logger.error("a background response failed", exc_info=made, extra={"response": work.id})
-            if made is not None:  # not made to its end
-                await self._store.work.release(work, after_s=float(work.attempt) if isinstance(made, Exception) else 0.0)
-
-    async def _keep(self, work: Work) -> None:
-        """Returns when the work is not this gateway's any more."""
-        with self._store.work.listening(KIND, work.id) as heard:
-            lease = Lease.HELD
-            while lease:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(heard.wait(), RENEW_S)
-                lease = await self._store.work.renew(work, LEASE_S)
+            await self._store.work.hold(work, LEASE_S, self._make(work))
+        except Lost:
+            logger.info("a background response is not this gateway's any more", extra={"response": work.id})
+        except Exception:
+            logger.exception("a background response failed", extra={"response": work.id})
+            with suppress(Unavailable):  # then its lease ends by itself
+                await self._store.work.release(work, after_s=float(work.attempt))
 
     async def _make(self, work: Work) -> None:
         """Raises Lost."""
@@ -195,8 +182,8 @@ class Background:
             run = Run(intake, journaled, self._plans.tools, plan)
             writer = _Writer(self._store, work)
             await self._told(run, journal, writer)
-            await self._end(work, run.document, stored, body, [*writer.waiting, *journal.write([run.ending()])])
             grant.settle(run.usage.prompt + run.usage.output)
+            await self._end(work, run.document, stored, body, [*writer.waiting, *journal.write([run.ending()])])
 
     async def _told(self, run: Run, journal: Journal, writer: "_Writer") -> None:
         """Runs it; its events are stored as they come, but for the last ones."""

@@ -1,5 +1,6 @@
 """Files, batches and their results."""
 
+import functools
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -70,9 +71,9 @@ async def test_what_is_written_is_seen_once_it_is_shown(store: Store) -> None:
 
 async def test_files_that_nobody_goes_on_writing_are_deleted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for id_, age in (("file-1", 25 * 3600), ("file-2", 3600)):
-        monkeypatch.setattr(time, "time", lambda now=time.time() - age: now)
-        await store.files.write("a", id_, pieces(b"x"), lambda size: described(id_, size))  # noqa: B023 - done with it
-        monkeypatch.undo()
+        with monkeypatch.context() as then:
+            then.setattr(time, "time", (time.time() - age).__float__)
+            await store.files.write("a", id_, pieces(b"x"), functools.partial(described, id_))
     await store.expire(0)
     assert [await read(store, id_) for id_ in ("file-1", "file-2")] == [b"", b"x"]
 
