@@ -1,5 +1,6 @@
 """What an operator may choose about the API."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Literal
@@ -8,12 +9,13 @@ from ossia.common.errors import UserError
 from router.harmony.types import Effort
 
 PromptDate = date | Literal["today", "none"]
+_WORDS: Mapping[str, PromptDate] = {"today": "today", "none": "none"}
 
 
 def parse_date(text: str) -> PromptDate:
     """What an operator says: `today`, `none` or YYYY-MM-DD. Raises UserError."""
-    if text == "today" or text == "none":
-        return text
+    if text in _WORDS:
+        return _WORDS[text]
     try:
         return date.fromisoformat(text)
     except ValueError:
