@@ -10,6 +10,7 @@ from typing import Literal
 
 import yaml
 
+from ossia.common import yamls
 from ossia.common.errors import UserError
 
 UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -79,19 +80,11 @@ def parse_bytes(value: object) -> int:
 
 
 def _read(file: Path) -> dict[str, object]:
-    try:
-        root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    def parse(text: str) -> dict[str, object]:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
         return {} if root is None else _settings(root, file)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); give --config an existing YAML file") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not text in UTF-8; give --config a YAML file") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{file} line {line}: not YAML ({error.problem}); mend that line") from error
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{file}: not YAML ({reason}); give --config a text file") from error
+
+    return yamls.read(file, "--config", parse)
 
 
 def _settings(root: yaml.Node, file: Path) -> dict[str, object]:

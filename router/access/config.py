@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from ossia.common import wire
+from ossia.common import wire, yamls
 from ossia.common.errors import UserError
 from router.access.limits import NONE, Limits
 from router.gateway.parsing import Closed, wrong
@@ -73,11 +72,7 @@ class AccessConfig(Closed):
 def load(file: Path) -> AccessConfig:
     """Raises UserError."""
     try:
-        return AccessConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); give --access an existing YAML file") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{file}: not YAML ({error}); mend it or give --access another file") from None
+        return AccessConfig.model_validate(yamls.read(file, "--access"))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(step) for step in first["loc"])

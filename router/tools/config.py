@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from ossia.common import yamls
 from ossia.common.errors import UserError
 from router.tools.types import BUILT_IN
 
@@ -45,11 +45,7 @@ class ToolsConfig:
 def read(file: Path) -> ToolsConfig:
     """Reads the list. Raises UserError that names the key at fault."""
     try:
-        asked = _File.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}; mend --tools") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: is not YAML: {error}") from error
+        asked = _File.model_validate(yamls.read(file, "--tools"))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = "".join(f"{step}." for step in first["loc"] if step != "[key]")[:-1]

@@ -132,7 +132,9 @@ def _read(label: str, tools: Iterable[mcp.Tool]) -> tuple[Mapping[str, str], Seq
         spec = ToolSpec(_NOT_IN_NAMES.sub("_", tool.name)[:64], tool.description or "", tool.input_schema)
         reason = _unfit(spec) or ("its name is another's" if spec.name in names else None)
         if reason or len(specs) == _MOST_TOOLS:
-            logger.warning("tool server %s: %s is left out: %s", label, tool.name[:64], reason or f"there are {_MOST_TOOLS} others")
+            logger.warning(
+                "tool server %s: %s is left out: %s", label, tool.name[:64], reason or f"there are {_MOST_TOOLS} others"
+            )
             continue
         names[spec.name] = tool.name
         specs.append(spec)

@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from router.access.keys import digest, make
+from router.access.layer import PUBLIC
 from router.engine import EngineError
 from router.store.keys import StoredKey
 from router.store.store import Store
@@ -61,6 +62,32 @@ async def test_without_a_key_only_public_paths_answer(guarded: Any, path: str) -
     assert [(await gateway.http.get(public)).status_code for public in ("/health", "/ready", "/metrics")] == [200] * 3
     refused = await gateway.http.get(path)
     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "missing_api_key")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"])
+async def test_whatever_is_documented_needs_a_key_whatever_the_method(guarded: Any, method: str) -> None:
+    gateway = await guarded(ScriptedEngine(), keys=True)
+    documented = set((await gateway.http.get("/openapi.json")).json()["paths"])
+    paths = documented - PUBLIC
+    assert len(paths) > 20
+    for path in paths:
+        refused = await gateway.http.request(method, path.replace("{", "").replace("}", ""))
+        assert (path, refused.status_code) == (path, 401)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/%76%31/models", "//v1/models", "/v1/models/", "/health/../v1/models", "/health%2f..%2fv1/models", "/./v1/models"),
+        *("http://x/v1/models", "/v1/models?/health", "/v1/models;a=/health", "/v1/models%00", "/HEALTH", "/health/", "*"),
+    ],
+)
+async def test_no_spelling_of_a_path_gets_around_the_key(guarded: Any, target: str) -> None:
+    gateway = await guarded(ScriptedEngine(), keys=True)
+    reader, writer = await asyncio.open_connection(gateway.http.base_url.host, gateway.http.base_url.port)
+    writer.write(f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+    assert (await reader.readline()).split()[1] == b"401"
+    writer.close()
 
 
 async def test_anthropics_header_is_read_too(guarded: Any, new_key: NewKey) -> None:

@@ -75,7 +75,9 @@ def test_the_memory_of_the_python_that_comes_with_ossia_can_be_chosen(tmp_path: 
         ("servers: {a: {url: 'http://x', timeout: 0}}", "servers.a.timeout: Input should be greater than 0"),
         ("max-calls: 3", "servers: Field required"),
         ("- a", "tools.yaml: Input should be"),
-        ("servers: [", "is not YAML"),
+        ("servers: [", "line 1: not YAML"),
+        ("servers: {a: {headers: {x: 2026-13-45}}}", "not YAML (month must be"),
+        ("servers:\n  a: {authorization: 'hush}", "not YAML (found unexpected end of stream)"),
     ],
 )
 def test_mistakes_are_told_with_their_place(tmp_path: Path, text: str, complaint: str) -> None:
@@ -83,6 +85,7 @@ def test_mistakes_are_told_with_their_place(tmp_path: Path, text: str, complaint
         read(_file(tmp_path, text))
     assert complaint in str(caught.value)
     assert "tools.yaml" in str(caught.value)
+    assert not any(word in str(caught.value) for word in ("hush", "\n"))
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
