@@ -75,6 +75,12 @@ def from_engine(error: EngineError, names: Mapping[str, str]) -> ApiError:
     return ApiError(status, error.message, param=param, code=error.reason.lower() or code, retry_after_s=error.retry_after_s)
 
 
+def not_found(what: str, id_: str, param: str | None = None) -> ApiError:
+    """A 404 about something that is stored."""
+    message = f"there is no {what} with the id '{id_[:128]}'"
+    return ApiError(HTTPStatus.NOT_FOUND, message, param=param, code=f"{what}_not_found")
+
+
 def unavailable(message: str) -> ApiError:
     """A 503: what is needed is away for now."""
     return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, code="unavailable")

@@ -6,7 +6,6 @@ Source: https://platform.openai.com/docs/api-reference/files.
 import secrets
 import time
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -14,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from router.gateway.errors import ApiError, Json, invalid
+from router.gateway.errors import ApiError, Json, invalid, not_found
 from router.gateway.openapi import Operation
 from router.gateway.query import PageQuery, listed
 from router.gateway.settings import Settings
@@ -90,7 +89,7 @@ class Files:
         """Deletes a file."""
         id_ = request.path_params["id"]
         if not await self._files.delete(request.state.principal.tenant, id_):
-            raise _not_found(id_)
+            raise not_found("file", id_, "id")
         return JSONResponse({"id": id_, "object": "file", "deleted": True})
 
     @Operation("Files", answer=bytes, gives="application/octet-stream")
@@ -104,7 +103,7 @@ class Files:
         id_ = request.path_params["id"]
         file = await self._files.get(request.state.principal.tenant, id_)
         if file is None:
-            raise _not_found(id_)
+            raise not_found("file", id_, "id")
         return file
 
 
@@ -146,7 +145,3 @@ def _mistaken(error: ValidationError) -> ApiError:
             "only files with the purpose 'batch' can be uploaded: nothing else here reads files", name, "unsupported_value"
         )
     return invalid(f"'{name}': {first['msg']}", name)
-
-
-def _not_found(id_: str) -> ApiError:
-    return ApiError(HTTPStatus.NOT_FOUND, f"there is no file with the id '{id_[:128]}'", param="id", code="file_not_found")

@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
@@ -17,9 +15,7 @@ from starlette.types import Message
 from router.access.access import Access
 from router.access.grant import FREE
 from router.access.principal import Principal
-from router.gateway.errors import ApiError, Json, internal
-
-logger = logging.getLogger(__name__)
+from router.gateway.errors import ApiError, Json, log_failure, seen
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -59,12 +55,11 @@ class Inside:
                 response = await self._handlers[path](Request(exchange.scope, exchange.receive))
                 await response(exchange.scope, exchange.receive, exchange.send)
                 return Reply(exchange.status, json.loads(bytes(exchange.body)))
-            except ApiError as error:
+            except Exception as error:
+                log_failure(error, "a request", request_id)
                 grant.settle_by(state.get("answer"), failed=True)
-                return Reply(error.status, error.body(), _retry(error))
-            except Exception:
-                logger.exception("a request failed", extra={"request_id": request_id})
-                return Reply(HTTPStatus.INTERNAL_SERVER_ERROR, internal().body())
+                told = seen(error)
+                return Reply(told.status, told.body(), _retry(told))
             finally:
                 grant.settle_by(state.get("answer"))
 

@@ -6,7 +6,7 @@ Source: https://www.rfc-editor.org/rfc/rfc7578.
 from collections.abc import AsyncIterator
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 from starlette.requests import Request
 
 from router.gateway.errors import ApiError, invalid
@@ -50,9 +50,10 @@ class Upload:
                         raise ApiError(413, message, param="file", code="request_too_large")
                     yield piece
                 self._pieces.clear()
-            parser.finalize()
         except FormParserError as error:
             raise invalid(f"the body is no multipart form: {error}", None) from None
+        if parser.state is not MultipartState.END:
+            raise invalid("the body ends before the form does", None)
         if self.filename is None:
             raise invalid("the form has no file", "file", "missing_required_parameter")
 

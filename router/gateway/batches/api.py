@@ -5,9 +5,8 @@ Source: https://platform.openai.com/docs/api-reference/batch.
 
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -15,18 +14,18 @@ from starlette.routing import Route
 from router.access.principal import Principal
 from router.gateway.batches import document
 from router.gateway.batches.runner import KIND, Runner
-from router.gateway.errors import ApiError, Json, invalid
+from router.gateway.errors import ApiError, Json, invalid, not_found
 from router.gateway.files import Lifetime
 from router.gateway.inside import Inside
 from router.gateway.intake import Intake
 from router.gateway.openapi import Operation
 from router.gateway.parsing import Body, Closed
 from router.gateway.query import PageQuery, listed
+from router.gateway.schema_chat import Metadata
 from router.store.store import Store
 
 AT_ONCE = 4  # batches that one gateway runs
 Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses"]
-Metadata = Annotated[dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)]
 
 
 class OutputExpiry(Closed):
@@ -102,7 +101,7 @@ class Batches:
         id_ = request.path_params["id"]
         batch = await self._store.batches.get(request.state.principal.tenant, id_)
         if batch is None:
-            raise _not_found(id_)
+            raise not_found("batch", id_, "id")
         return JSONResponse(await self._counted(batch))
 
     @Operation("Batches")
@@ -111,7 +110,7 @@ class Batches:
         id_ = request.path_params["id"]
         batch = await self._store.batches.update(request.state.principal.tenant, id_, _cancelling)
         if batch is None:
-            raise _not_found(id_)
+            raise not_found("batch", id_, "id")
         return JSONResponse(await self._counted(batch))
 
     async def _counted(self, batch: Json) -> Json:
@@ -132,7 +131,3 @@ def _cancelling(batch: Json) -> Json:
         message = f"the batch is {batch['status']}: it cannot be cancelled any more"
         raise ApiError(HTTPStatus.CONFLICT, message, code="batch_not_cancellable")
     return document.moved(batch, "cancelling")
-
-
-def _not_found(id_: str) -> ApiError:
-    return ApiError(HTTPStatus.NOT_FOUND, f"there is no batch with the id '{id_[:128]}'", param="id", code="batch_not_found")

@@ -19,14 +19,13 @@ from starlette.requests import Request
 
 from router.access.grant import FREE, Grant
 from router.access.principal import Principal
-from router.gateway.errors import ApiError, Json, internal
+from router.gateway.errors import ApiError, Json, internal, not_found
 from router.gateway.generation import Usage
 from router.gateway.responses.document import failed
 from router.gateway.responses.journal import Journal, Journaled, ends
 from router.gateway.responses.plans import Plans
 from router.gateway.responses.run import Plan, Run, passing
 from router.gateway.responses.schema import ResponseBody
-from router.gateway.responses.state import not_found
 from router.gateway.responses.view import View
 from router.store.database import Unavailable
 from router.store.responses import StoredResponse

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from router.gateway.errors import ApiError, Json, invalid
+from router.gateway.errors import ApiError, Json, invalid, not_found
 from router.gateway.intake import Intake
 from router.gateway.openapi import Operation
 from router.gateway.parsing import Body
@@ -20,7 +20,6 @@ from router.gateway.query import listed
 from router.gateway.responses.items import InputItem, Item, Reference, identified
 from router.gateway.responses.query import PageQuery, Query
 from router.gateway.responses.sealed import Sealed
-from router.gateway.responses.state import not_found
 from router.gateway.responses.view import View, of_tenant
 from router.gateway.schema_chat import Metadata
 from router.store.conversations import Conversation, Duplicate

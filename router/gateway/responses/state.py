@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from router.gateway.errors import ApiError, Json, invalid
+from router.gateway.errors import ApiError, Json, invalid, not_found
 from router.gateway.responses.items import Item, Reference, identified
 from router.gateway.responses.schema import Context
 from router.store.conversations import Duplicate
@@ -13,12 +13,6 @@ from router.store.store import Store
 
 _OURS = re.compile(r"[a-z]+_([0-9a-f]{32})[io]\d{5}")
 """Ids that tell whose items they name: those of a response's input, and of its output."""
-
-
-def not_found(what: str, id_: str, param: str | None = None) -> ApiError:
-    """A 404 about something of the store's."""
-    message = f"there is no {what} with the id '{id_[:128]}'"
-    return ApiError(HTTPStatus.NOT_FOUND, message, param=param, code=f"{what}_not_found")
 
 
 class State:

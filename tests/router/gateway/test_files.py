@@ -95,6 +95,10 @@ BOUNDARY = b"--B\r\nContent-Disposition: form-data; name="
         (BOUNDARY + b'"purpose"\r\n\r\nbatch\r\n--B--\r\n', "multipart/form-data; boundary=B"),
         (BOUNDARY + b'"file"; filename="a"\r\n\r\nx', "multipart/form-data; boundary=B"),
         (
+            BOUNDARY + b'"purpose"\r\n\r\nbatch\r\n' + BOUNDARY + b'"file"; filename="a"\r\n\r\nall but the end\r\n--B',
+            "multipart/form-data; boundary=B",
+        ),
+        (
             BOUNDARY + b'"file"; filename="a"\r\n\r\nx\r\n' + BOUNDARY + b'"file"; filename="b"\r\n\r\nx',
             "multipart/form-data; boundary=B",
         ),

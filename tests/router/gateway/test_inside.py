@@ -22,6 +22,7 @@ from router.gateway.kept import Kept
 from router.gateway.metrics import Metrics
 from router.gateway.models import Models
 from router.gateway.settings import Settings
+from router.store.database import Unavailable
 from router.store.store import Store
 from tests.fakes.scripted import MODEL, ScriptedEngine, answer, pairs
 
@@ -67,6 +68,15 @@ async def test_a_bug_is_a_500_of_its_own() -> None:
     reply = await inside.post("/broken", b"{}", Principal(), "req_1", 0)
     assert (reply.status, reply.body["error"]["code"]) == (500, "internal_error")  # type: ignore[index]
     assert (await inside.post("/echo", b"x", Principal(), "req_1", 0)).body == {"client": "None", "body": "x"}
+
+
+async def test_a_database_that_is_away_is_waited_for() -> None:
+    async def away(request: Request) -> Response:
+        raise Unavailable("nothing answers")
+
+    inside = Inside([Route("/away", away, methods=["POST"])], None)
+    reply = await inside.post("/away", b"{}", Principal(), "req_1", 0)
+    assert (reply.status, reply.retry_after_s) == (HTTPStatus.SERVICE_UNAVAILABLE, 1)
 
 
 async def test_it_counts_against_the_callers_limits() -> None:
