@@ -23,7 +23,7 @@ class Sessions:
         self._running = 0
         self._idle: dict[str, tuple[Interpreter, asyncio.TimerHandle]] = {}  # the longest idle first
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
-        self._room = asyncio.Condition()
+        self._room = asyncio.Semaphore(most)
         self._ending: set[asyncio.Task[None]] = set()
 
     async def run(self, session: str, code: str, timeout_s: float) -> ToolResult:
@@ -63,39 +63,41 @@ class Sessions:
 
     @asynccontextmanager
     async def _interpreter(self, session: str) -> AsyncIterator[Interpreter]:
-        interpreter = await self._take(session)
+        await self._room.acquire()
+        self._running += 1
         try:
-            yield interpreter
+            interpreter = await self._take(session)
+            try:
+                yield interpreter
+            finally:
+                self._put(session, interpreter)
         finally:
             self._running -= 1
-            if session and not interpreter.broken:
-                timer = asyncio.get_running_loop().call_later(self._idle_s, self._end, session)
-                self._idle[session] = interpreter, timer
-            else:
-                await interpreter.close()
-            async with self._room:
-                self._room.notify()
+            self._room.release()
 
     async def _take(self, session: str) -> Interpreter:
         if session in self._idle:
             interpreter, timer = self._idle.pop(session)
             timer.cancel()
-            self._running += 1
             return interpreter
-        async with self._room:
-            await self._room.wait_for(lambda: self._running < self._most)
-            self._running += 1
         if self._running + len(self._idle) > self._most:
             self._end(next(iter(self._idle)))
-        try:
-            return await Interpreter.start(self._limits, self._output)
-        except BaseException:
-            self._running -= 1
-            raise
+        return await Interpreter.start(self._limits, self._output)
+
+    def _put(self, session: str, interpreter: Interpreter) -> None:
+        if session and not interpreter.broken:
+            timer = asyncio.get_running_loop().call_later(self._idle_s, self._end, session)
+            self._idle[session] = interpreter, timer
+        else:
+            self._close(interpreter)
 
     def _end(self, session: str) -> None:
         interpreter, timer = self._idle.pop(session)
         timer.cancel()
+        self._close(interpreter)
+
+    def _close(self, interpreter: Interpreter) -> None:
+        """In a task of its own, which nobody cancels."""
         task = asyncio.ensure_future(interpreter.close())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)

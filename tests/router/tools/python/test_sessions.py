@@ -2,8 +2,11 @@
 
 import asyncio
 import os
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import anyio
 import pytest
 
 from router.tools.python.lockdown import Limits
@@ -81,6 +84,17 @@ async def test_cancelled_calls_leave_room(sessions: Sessions) -> None:
         running.cancel()
         await asyncio.wait({running})
     assert await _text(sessions, "a", "1") == "1\n"
+
+
+async def test_what_a_server_cancels_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    sessions = Sessions(Limits(), 1000)
+    with anyio.CancelScope() as scope:  # which cancels whatever is awaited inside, again and again
+        asyncio.get_running_loop().call_later(0.3, scope.cancel)
+        await sessions.run("", "while True: pass", LONG_S)
+    assert scope.cancelled_caught
+    await sessions.close()
+    assert not os.listdir(tmp_path)
 
 
 async def test_idle_interpreters_end() -> None:
