@@ -19,6 +19,7 @@ from router.gateway.parsing import Body
 from router.gateway.query import PageQuery, listed, page
 from router.gateway.schema_chat import ChatBody, Metadata
 from router.gateway.schema_messages import text
+from router.gateway.shapes import StoredChat
 from router.store.completions import Completions, StoredCompletion
 
 _PATH = "/v1/chat/completions"
@@ -72,12 +73,12 @@ class Kept:
             raise invalid("there is no such completion in this list", "after")
         return _json(listed(found.data, more=found.more))
 
-    @Operation("Chat")
+    @Operation("Chat", answer=StoredChat)
     async def retrieve(self, request: Request) -> Response:
         """A completion that was stored."""
         return _json((await self._stored(request)).completion)
 
-    @Operation("Chat", body=TagBody)
+    @Operation("Chat", body=TagBody, answer=StoredChat)
     async def update(self, request: Request) -> Response:
         """Changes a stored completion's metadata."""
         body = TagBody.parse(await self._intake.read(request))

@@ -7,6 +7,7 @@ from typing_extensions import TypedDict
 from router.gateway.errors import Json
 
 Finish = Literal["stop", "length", "tool_calls"]
+Tier = Literal["default", "flex", "priority"]
 
 
 class PromptTokens(TypedDict):
@@ -91,15 +92,22 @@ class AnsweredChoice(TypedDict):
 
 
 class ChatCompletion(TypedDict):
-    """A whole answer."""
+    """A whole answer; its tier where the request has one."""
 
     id: str
     object: Literal["chat.completion"]
     created: int
     model: str
     system_fingerprint: str
+    service_tier: NotRequired[Tier]
     choices: list[AnsweredChoice]
     usage: Usage
+
+
+class StoredChat(ChatCompletion):
+    """One that was to be stored."""
+
+    metadata: dict[str, str]
 
 
 class FunctionDelta(TypedDict):
@@ -146,6 +154,7 @@ class ChatCompletionChunk(TypedDict):
     created: int
     model: str
     system_fingerprint: str
+    service_tier: NotRequired[Tier]
     choices: list[ChoicePiece]
     usage: NotRequired[Usage | None]
 

@@ -146,6 +146,7 @@ ASKED: dict[str, dict[str, Any]] = {
         "tools": [{"type": "function", "function": TOOL}],
         "logprobs": True,
         "top_logprobs": 1,
+        "service_tier": "flex",
         "stream_options": {"include_usage": True},
     },
     "/v1/completions": {"model": MODEL, "prompt": "x", "logprobs": 1, "return_token_ids": True},
@@ -174,6 +175,16 @@ def test_answers_are_told_whole(document: dict[str, Any], path: str, tokens: lis
     assert len(events) > 1
     for event in events:
         _hold(closed, told["text/event-stream"]["schema"], json.loads(event))
+
+
+def test_a_stored_chat_is_told_whole(document: dict[str, Any]) -> None:
+    closed = _closed(document)
+    with TestClient(create_app(ScriptedEngine(TURNS[0]))) as client:
+        made = client.post("/v1/chat/completions", json={**CHAT, "store": True, "metadata": {"a": "b"}}).json()
+        stored = client.get(f"/v1/chat/completions/{made['id']}").json()
+    told = closed["paths"]["/v1/chat/completions/{id}"]["get"]["responses"]["200"]["content"]
+    _hold(closed, told["application/json"]["schema"], stored)
+    assert stored == {**made, "metadata": {"a": "b"}}
 
 
 def _closed(part: Any) -> Any:
