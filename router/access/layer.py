@@ -16,6 +16,9 @@ PUBLIC = frozenset({"/", "/health", "/ready", "/metrics", "/metrics/targets", "/
 """Paths that tell nothing about anybody; every other one asks for credentials, also those that do not exist."""
 
 
+MOST = 32 << 20  # bytes of a body that the audit log keeps: all but those of large files
+
+
 class Layer:
     """Around everything that has a caller. Sets the request's `principal`, `grant` and, for its answer, `headers`."""
 
@@ -79,16 +82,19 @@ class _Record:
 
     async def receive(self) -> Message:
         message = await self._receive()
-        if self._audit.contents:
-            self._request += message.get("body", b"")
+        self._keep(self._request, message)
         return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-        elif self._audit.contents:
-            self._answer += message.get("body", b"")
+        else:
+            self._keep(self._answer, message)
         await self._send(message)
+
+    def _keep(self, contents: bytearray, message: Message) -> None:
+        if self._audit.contents:
+            contents += message.get("body", b"")[: MOST - len(contents)]
 
     def write(self) -> None:
         scope, state = self._scope, self._scope["state"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ossia.common.errors import UserError
+from router.access import layer
 from router.access.audit import Audit
 from router.access.config import AuditConfig
 from router.access.keys import digest, make
@@ -52,6 +53,16 @@ async def test_a_line_a_request(guarded: Any, store: Store, tmp_path: Path, stre
     assert key not in text
     assert digest(key) not in text
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+async def test_of_long_contents_the_beginning_is_kept(guarded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer, "MOST", 20)
+    file = tmp_path / "audit.jsonl"
+    gateway = await guarded(ScriptedEngine(*pairs(TOKENS, 1)), open=True, audit={"file": str(file), "contents": True})
+    got = await gateway.http.post("/v1/chat/completions", json=ASK)
+    await eventually(lambda: lines(file))
+    (line,) = lines(file)
+    assert (line["request"], line["answer"]) == (got.request.content[:20].decode(), got.text[:20])
 
 
 async def test_refusals_are_written_too(guarded: Any, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
