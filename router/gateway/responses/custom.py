@@ -11,11 +11,14 @@ from router.gateway.errors import Json, dumps
 
 FIELD = "input"
 _HEAD = re.compile(rf'\s*\{{\s*"{FIELD}"\s*:\s*"')
-_PAIR = r"\\u[dD][89abAB][0-9a-fA-F]{2}"
+_HEX = "[0-9a-fA-F]"
+_PAIR = rf"\\u[dD][89abAB]{_HEX}{{2}}"
+_BROKEN = rf"\\u(?={_HEX}{{0,3}}(?!{_HEX}).)"
 _WHOLE = re.compile(
-    rf'(?:[^"\\]|{_PAIR}(?:\\u[0-9a-fA-F]{{4}}|(?=[^\\]|\\[^u]))|(?!{_PAIR})\\u[0-9a-fA-F]{{4}}|\\[^u])*', re.DOTALL
+    rf'(?:[^"\\]|{_PAIR}(?:\\u{_HEX}{{4}}|(?=[^\\]|\\[^u]|{_BROKEN}))|(?!{_PAIR})\\u{_HEX}{{4}}|{_BROKEN}|\\[^u])*', re.DOTALL
 )
 """Characters of a JSON string up to its end, or to an escape that is not whole yet; both halves of a pair stay together."""
+_ESCAPE = re.compile(rf"{_PAIR}\\u{_HEX}{{4}}|\\u{_HEX}{{4}}|\\.", re.DOTALL)
 
 
 def parameters(pattern: str | None) -> Json:
@@ -62,7 +65,13 @@ class Input:
         text, self._pending = match[0], self._pending[match.end() :]
         if self._pending.startswith('"'):
             self._over = True
-        try:
-            return vocabulary.well_formed(json.loads(f'"{text}"', strict=False))
-        except ValueError:
-            return text
+        return vocabulary.well_formed(_ESCAPE.sub(_unescape, text))
+
+
+def _unescape(escape: re.Match[str]) -> str:
+    """The character; what JSON has no such escape for stays as it is written."""
+    try:
+        character: str = json.loads(f'"{escape[0]}"')
+    except ValueError:
+        return escape[0]
+    return character
