@@ -11,6 +11,7 @@ from cluster.planner import weight_bytes
 from workers.checkpoint import open_checkpoint
 from workers.checkpoint.random import write_random
 from workers.checkpoint.released import Form
+from workers.kernels.torch_dense import TorchDense
 from workers.model.config import ModelConfig
 from workers.model.layers import Attention, Embedding, Head, Mixture, Norm
 from workers.model.layout import Layout, Shard
@@ -56,7 +57,7 @@ def test_a_rank_holds_what_the_plan_says(
             Norm(source, "model.layers.0.input_layernorm"),
             Attention(source, 0),
             Norm(source, "model.layers.0.post_attention_layernorm"),
-            Mixture(source, 0, None, unpack=unpack),  # type: ignore[arg-type]
+            Mixture(source, 0, TorchDense(DTYPES[dtype], torch.device("cpu")), unpack=unpack),  # holds weights as they are
             Norm(source, "model.norm"),
             Head(source),
         ]
