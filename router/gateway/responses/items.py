@@ -77,6 +77,17 @@ class MessageItem(Item):
         return {"type": "output_text", "text": part.text, "annotations": [], "logprobs": []}
 
 
+class Returned(Item):
+    """What a tool of the client's returned to the call of that id."""
+
+    call_id: str
+    output: Text
+    status: Status = "completed"
+
+    def kept(self) -> Json:
+        return {**super().kept(), "output": _output(self.output)}
+
+
 class FunctionCallItem(Item):
     """A call of a function of the client's."""
 
@@ -89,18 +100,12 @@ class FunctionCallItem(Item):
     status: Status = "completed"
 
 
-class FunctionOutputItem(Item):
+class FunctionOutputItem(Returned):
     """What that function returned."""
 
     prefix: ClassVar[str] = "fco"
 
     type: Literal["function_call_output"]
-    call_id: str
-    output: Text
-    status: Status = "completed"
-
-    def kept(self) -> Json:
-        return {**super().kept(), "output": _output(self.output)}
 
 
 class CustomCallItem(Item):
@@ -115,18 +120,12 @@ class CustomCallItem(Item):
     status: Status = "completed"
 
 
-class CustomOutputItem(Item):
+class CustomOutputItem(Returned):
     """What that tool returned."""
 
     prefix: ClassVar[str] = "ctco"
 
     type: Literal["custom_tool_call_output"]
-    call_id: str
-    output: Text
-    status: Status = "completed"
-
-    def kept(self) -> Json:
-        return {**super().kept(), "output": _output(self.output)}
 
 
 class ReasoningItem(Item):
