@@ -40,13 +40,12 @@ class Api:
     async def chat(self, request: Request) -> Response:
         """Continues a conversation; streams or answers whole."""
         intake = self._intake
-        raw = await intake.read(request)
-        body = await intake.prepare(len(raw), lambda: ChatBody.parse(raw))
+        body, size = await intake.body(request, ChatBody)
         body.check()
         card = await intake.models.resolve(body.model, request.state.principal)
         body.check_vocabulary(card)
         tenant = request.state.principal.tenant
-        submits = intake.submits(body, [await prompt(intake, body, len(raw), tenant)], card)
+        submits = intake.submits(body, [await prompt(intake, body, size, tenant)], card)
         keep = functools.partial(intake.thoughts.keep, tenant, stored=body.store is not False)
         store = functools.partial(self._kept.put, tenant, body) if body.store else None
         return self._answer(request, ChatAnswer(intake.source(request), body, submits, card, keep, store), body.stream)
@@ -55,12 +54,11 @@ class Api:
     async def completions(self, request: Request) -> Response:
         """Continues prompts as they are, text or token ids; streams or answers whole."""
         intake = self._intake
-        raw = await intake.read(request)
-        body = await intake.prepare(len(raw), lambda: CompletionBody.parse(raw))
+        body, size = await intake.body(request, CompletionBody)
         body.check()
         card = await intake.models.resolve(body.model, request.state.principal)
         body.check_vocabulary(card)
-        prompts = await intake.prepare(len(raw), lambda: [_tokens(given) for given in body.prompts])
+        prompts = await intake.prepare(size, lambda: [_tokens(given) for given in body.prompts])
         submits = intake.submits(body, prompts, card)
         return self._answer(request, CompletionAnswer(intake.source(request), body, submits, card), body.stream)
 

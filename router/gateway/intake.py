@@ -17,11 +17,13 @@ from router.gateway.errors import ApiError, context_length_exceeded, invalid
 from router.gateway.generation import Source
 from router.gateway.metrics import Metrics
 from router.gateway.models import Models
+from router.gateway.parsing import Body
 from router.gateway.schema import check_ids
 from router.gateway.settings import Settings
 from router.gateway.thoughts import Thoughts
 
 T = TypeVar("T")
+B = TypeVar("B", bound=Body)
 _LONG = 1 << 16  # bytes of a body: some 20 ms of work
 _MAX_GRAMMAR = 1 << 20  # bytes, of which every choice has a copy: four of the largest contents that engines take
 
@@ -66,6 +68,11 @@ class Intake:
                 message = f"the body is larger than {most} bytes"
                 raise ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, code="request_too_large")
         return bytes(raw)
+
+    async def body(self, request: Request, kind: type[B]) -> tuple[B, int]:
+        """The body, read and checked as that kind, and its bytes. Raises ApiError: 400, 413."""
+        raw = await self.read(request)
+        return await self.prepare(len(raw), lambda: kind.parse(raw)), len(raw)
 
     async def prepare(self, size: int, work: Callable[[], T]) -> T:
         """The result of `work`, whose time grows with a body of `size` bytes: a long one's must not hold up others' streams."""

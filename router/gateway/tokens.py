@@ -77,30 +77,27 @@ class Tokenizer:
     async def tokenize(self, request: Request) -> Response:
         """The tokens of a text."""
         intake = self._intake
-        raw = await intake.read(request)
-        body = await intake.prepare(len(raw), lambda: TokenizeBody.parse(raw))
+        body, size = await intake.body(request, TokenizeBody)
         card = await intake.models.resolve(body.model, request.state.principal)
-        return await self._told(len(raw), lambda: _tokens(body, card))
+        return await self._told(size, lambda: _tokens(body, card))
 
     @Operation("Tokens", body=DetokenizeBody, answer=Text)
     async def detokenize(self, request: Request) -> Response:
         """The text of tokens."""
         intake = self._intake
-        raw = await intake.read(request)
-        body = await intake.prepare(len(raw), lambda: DetokenizeBody.parse(raw))
+        body, size = await intake.body(request, DetokenizeBody)
         card = await intake.models.resolve(body.model, request.state.principal)
-        return await self._told(len(raw), lambda: _text(body, card))
+        return await self._told(size, lambda: _text(body, card))
 
     @Operation("Tokens", body=ChatBody, answer=Prompt)
     async def render(self, request: Request) -> Response:
         """The prompt that /v1/chat/completions makes of this body."""
         intake = self._intake
-        raw = await intake.read(request)
-        body = await intake.prepare(len(raw), lambda: ChatBody.parse(raw))
+        body, size = await intake.body(request, ChatBody)
         body.check()
         card = await intake.models.resolve(body.model, request.state.principal)
-        tokens = await prompt(intake, body, len(raw), request.state.principal.tenant)
-        return await self._told(len(raw), lambda: Prompt(prompt=decode(tokens), **_counted(tokens, card)))
+        tokens = await prompt(intake, body, size, request.state.principal.tenant)
+        return await self._told(size, lambda: Prompt(prompt=decode(tokens), **_counted(tokens, card)))
 
     async def _told(self, size: int, work: Callable[[], object]) -> Response:
         """What comes of a body of `size` bytes."""

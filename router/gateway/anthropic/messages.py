@@ -36,13 +36,12 @@ class Messages:
         """Continues a conversation as Anthropic's API does; streams or answers whole."""
         intake = self._intake
         _name(request)
-        raw = await intake.read(request)
-        body = await intake.prepare(len(raw), lambda: MessagesBody.parse(raw))
+        body, size = await intake.body(request, MessagesBody)
         chat = body.chat()
         card = await intake.models.resolve(body.model, request.state.principal)
         chat.check_vocabulary(card)
         tenant = request.state.principal.tenant
-        (submit,) = intake.submits(chat, [await prompt(intake, chat, len(raw), tenant)], card)
+        (submit,) = intake.submits(chat, [await prompt(intake, chat, size, tenant)], card)
         cut = _fit(submit, card)
         keep = functools.partial(intake.thoughts.keep, tenant, stored=True)
         choice = ChatChoice(intake.source(request), chat, submit, card, keep)
@@ -57,11 +56,10 @@ class Messages:
         """The tokens of a prompt, which are not generated from."""
         intake = self._intake
         _name(request)
-        raw = await intake.read(request)
-        body = await intake.prepare(len(raw), lambda: CountBody.parse(raw))
+        body, size = await intake.body(request, CountBody)
         chat = body.chat()
         await intake.models.resolve(body.model, request.state.principal)
-        tokens = await prompt(intake, chat, len(raw), request.state.principal.tenant)
+        tokens = await prompt(intake, chat, size, request.state.principal.tenant)
         return JSONResponse({"input_tokens": len(tokens)})
 
 

@@ -122,8 +122,7 @@ class ResponsesApi:
     async def input_tokens(self, request: Request) -> Response:
         """How many tokens a response's prompt would have."""
         intake, principal = self._intake, request.state.principal
-        raw = await intake.read(request)
-        body = await intake.prepare(len(raw), lambda: InputTokensBody.parse(raw))
+        body, _ = await intake.body(request, InputTokensBody)
         body.check_context()
         count = await self._plans.count(body, principal)
         return JSONResponse({"object": "response.input_tokens", "input_tokens": count})
