@@ -101,8 +101,8 @@ def test_an_agent_loop_of_ten_turns() -> None:
     stepper = Stepper(runner, LIMITS)
     for turn, (prompt, output) in enumerate(turns()):
         if turn == 0 or turn - 1 in ANSWERS:  # rendering leaves out what was thought before an answer
-            assert shared(prompt, before) <= first + 2  # a header may begin as another does
-            known, first = first, len(prompt) - 1
+            assert first <= shared(prompt, before) <= first + 1  # a header may begin as another does
+            known, first = first, len(prompt)
         else:  # rendering may change the last token, which was never computed
             known = len(before) - 1
             assert shared(prompt, before) >= known
@@ -113,6 +113,20 @@ def test_an_agent_loop_of_ten_turns() -> None:
         assert runner.computed - computed - (len(output) - 1) == len(prompt) - whole(known)
         before = runner.script
     assert first > 600, "a conversation so short proves little"
+
+
+def test_a_prompt_is_gone_on_with_from_its_last_whole_block() -> None:
+    """Behind an answer longer than the window: by another prompt, and by the same one, whose last token is computed anew."""
+    runner = Scripted()
+    stepper = Stepper(runner, LIMITS)
+    for number, length in enumerate((10 * BLOCK, 20 * BLOCK, 20 * BLOCK + 1)):
+        document, answer = encode(prose(number, 400)), encode(prose(number + 10, 100))[: 2 * LIMITS.window]
+        prompts = (document[:length], [*document[:length], *answer[5:60]], document[:length])
+        cached = []
+        for prompt in prompts:
+            runner.script = [*prompt, *answer, RETURN]
+            cached.append(run(stepper, 3 * number + len(cached), prompt).cached_tokens)
+        assert cached == [0, whole(length), whole(length - 1)]
 
 
 def test_the_same_prompt_again() -> None:

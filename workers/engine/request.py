@@ -58,7 +58,8 @@ class Request:
 
     def __post_init__(self) -> None:
         self.chain.extend(self.tokens.array, 0)
-        self.chain.marks.add((self.prompt_tokens - 1) // self.block_size)
+        # behind the prompt another may go on, and where its length is a multiple the same one a block before
+        self.chain.marks.update({self.prompt_tokens // self.block_size, (self.prompt_tokens - 1) // self.block_size})
 
     @property
     def length(self) -> int:
