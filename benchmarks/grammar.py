@@ -5,16 +5,20 @@
 `mask_us` and `accept_us` are the processor's microseconds a token (p50, p99), `compile_ms` is the first use, `one_bit` the part
 of the tokens that had no alternative. Tokens are drawn evenly, which is harder on grammars than what models write.
 
-Then MODEL, by default the small random one, runs so many requests at once on one rank, temperature 1: `step_ms` is the median
-of the steps that decode, `grammar_ms` what all grammars take of one (mean), `share` their part of the time of all.
+Then MODEL, by default ossia-tiny, runs so many requests at once on one rank, temperature 1, held to nothing and to each
+grammar: `step_ms` is the median of the steps that decode, `mask_us` what all masks of one step take of its thread (p50, p99),
+`share` their part of the time of all steps, and `grammar_share` that of masks, accepted tokens and drafts.
 """
 
 import argparse
 import json
 import random
 import statistics
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -105,62 +109,76 @@ def measure(message: engine_pb2.Grammar, outputs: int, seed: int) -> dict[str, o
     }
 
 
-class Timed:
-    """A grammar that adds the seconds spent on it to `spent`, which all share."""
+@dataclass
+class Spent:
+    """Seconds of one step in its grammars."""
 
-    def __init__(self, grammar: Grammar, spent: list[float]) -> None:
+    masks: float = 0.0
+    rest: float = 0.0
+
+
+class Timed:
+    """A grammar that adds what its calls take to the last of `spent`, which all share. What other threads do is not counted."""
+
+    def __init__(self, grammar: Grammar, spent: list[Spent]) -> None:
         self._grammar = grammar
         self._spent = spent
+        self._thread = threading.get_ident()
 
     def mask(self) -> Allowed:
         begin = time.perf_counter()
         mask = self._grammar.mask()
-        self._spend(begin)
+        if threading.get_ident() == self._thread:
+            self._spent[-1].masks += time.perf_counter() - begin
         return mask
 
     def accept(self, token: int) -> None:
-        begin = time.perf_counter()
-        self._grammar.accept(token)
-        self._spend(begin)
+        with self._rest():
+            self._grammar.accept(token)
 
     def rollback(self, count: int) -> None:
-        begin = time.perf_counter()
-        self._grammar.rollback(count)
-        self._spend(begin)
+        with self._rest():
+            self._grammar.rollback(count)
 
     def forced(self, limit: int) -> list[int]:
+        with self._rest():
+            return self._grammar.forced(limit)
+
+    @contextmanager
+    def _rest(self) -> Iterator[None]:
         begin = time.perf_counter()
-        tokens = self._grammar.forced(limit)
-        self._spend(begin)
-        return tokens
-
-    def _spend(self, begin: float) -> None:
-        self._spent[-1] += time.perf_counter() - begin
+        yield
+        if threading.get_ident() == self._thread:
+            self._spent[-1].rest += time.perf_counter() - begin
 
 
-def steps(runner: Runner, limits: Limits, message: engine_pb2.Grammar, batch: int) -> dict[str, object]:
-    """The times of steps in which `batch` requests with the grammar decode."""
-    compiled, spent, stepper = grammar.compile(message, SIZE), [0.0], Stepper(runner, limits)
+def steps(runner: Runner, limits: Limits, message: engine_pb2.Grammar | None, batch: int, tokens: int) -> dict[str, object]:
+    """The times of steps in which `batch` requests with the grammar decode up to so many tokens."""
+    compiled = None if message is None else grammar.compile(message, SIZE)
+    spent, stepper = [Spent()], Stepper(runner, limits)
     for number in range(batch):
-        sampling = Sampling(temperature=1.0, seed=number, max_tokens=DECODED)
-        state = Timed(compiled.start(), spent)
+        sampling = Sampling(temperature=1.0, seed=number, max_tokens=tokens)
+        state = Timed(compiled.start(), spent) if compiled else None
         stepper.submit(limits.accept((0, number), [1000 + number] * 16, sampling, grammar=state))
     stepper.step()  # the prompts
     seconds: list[float] = []
     while stepper.busy:
-        spent.append(0.0)
+        spent.append(Spent())
         seconds.append(stepper.step().step_s)
-    in_grammars = sum(spent[1:])
+    masks = np.array([step.masks for step in spent[1:]])
+    rest = sum(step.rest for step in spent[1:])
     return {
         "batch": batch,
+        "steps": len(seconds),
         "step_ms": round(statistics.median(seconds) * 1000, 2),
-        "grammar_ms": round(in_grammars / len(seconds) * 1000, 3),
-        "share": round(in_grammars / sum(seconds), 4),
+        "mask_us": (np.percentile(masks, (50, 99)) * 1e6).round(1).tolist(),
+        "share": round(float(masks.sum()) / sum(seconds), 4),
+        "grammar_share": round((float(masks.sum()) + rest) / sum(seconds), 4),
     }
 
 
-def run(model: Path, batches: list[int]) -> None:
-    """Steps of the model, for each grammar and batch."""
+def run(model: Path, batches: list[int], tokens: int = DECODED) -> None:
+    """Steps of the model, held to nothing and to each grammar, for each batch."""
     from workers.runner.build import build
     from workers.runner.built import limits
     from workers.runner.spec import RunnerSpec
@@ -168,9 +186,9 @@ def run(model: Path, batches: list[int]) -> None:
     spec = RunnerSpec(str(model), max_context=2048, max_sequences=max(batches), token_budget=max(512, 16 * max(batches)))
     runner = build(spec, 0, None)
     held = limits(spec, runner)
-    for name, message in kinds().items():
+    for name, message in {"none": None, **kinds()}.items():
         for batch in batches:
-            print(json.dumps({"grammar": name, **steps(runner, held, message, batch)}), flush=True)
+            print(json.dumps({"grammar": name, **steps(runner, held, message, batch, tokens)}), flush=True)
     runner.close()
 
 
