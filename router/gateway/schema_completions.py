@@ -1,6 +1,6 @@
 """The body of POST /v1/completions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
@@ -46,6 +46,7 @@ class CompletionBody(GenerationBody):
     best_of: int | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    thinking_token_budget: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
     return_token_ids: bool | None = None
 
     @property
@@ -59,6 +60,9 @@ class CompletionBody(GenerationBody):
             raise invalid("'best_of' is supported only when it equals 'n'", "best_of", "unsupported_value")
         if self.max_tokens == 0 and not self.echo:
             raise invalid("'max_tokens' may be 0 only with 'echo'", "max_tokens")
+        if self.thinking_token_budget is not None and not (self.structured_outputs and self.structured_outputs.harmony):
+            message = "'thinking_token_budget' needs 'structured_outputs': {'harmony': true}: other output has no reasoning"
+            raise invalid(message, "thinking_token_budget")
         if len(self.prompts) * self.choices > MAX_CHOICES:
             raise invalid(f"{len(self.prompts)} prompts with 'n' {self.n} are more than {MAX_CHOICES} choices", "n")
 
@@ -68,6 +72,12 @@ class CompletionBody(GenerationBody):
             submit.sampling.max_tokens = min(max(DEFAULT_MAX_TOKENS, self.min_tokens or 0), card.max_context - len(prompt))
         return submit
 
+    def grammar(self, card: engine_pb2.DescribeResponse) -> engine_pb2.Grammar | None:
+        grammar = super().grammar(card)
+        if grammar is not None and self.thinking_token_budget is not None:
+            grammar.reasoning_tokens = self.thinking_token_budget
+        return grammar
+
     def sampling(self) -> engine_pb2.Sampling:
         sampling = super().sampling()
         if self.logprobs is not None:
@@ -75,3 +85,6 @@ class CompletionBody(GenerationBody):
             if self.echo:
                 sampling.prompt_logprobs = self.logprobs
         return sampling
+
+    def _own_names(self) -> Mapping[str, str]:
+        return {"grammar.reasoning_tokens": "thinking_token_budget"}

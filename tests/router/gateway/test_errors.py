@@ -172,6 +172,9 @@ COMPLETIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"best_of": 1, "n": 2}, "best_of", "unsupported_value"),
     ({"suffix": "x"}, "suffix", "unsupported_value"),
     ({"prompt": ["a"] * 65, "n": 2}, "n", "invalid_value"),
+    ({"thinking_token_budget": 5}, "thinking_token_budget", "invalid_value"),
+    ({"thinking_token_budget": 5, "structured_outputs": {"regex": "a"}}, "thinking_token_budget", "invalid_value"),
+    ({"thinking_token_budget": -1, "structured_outputs": {"harmony": True}}, "thinking_token_budget", "invalid_value"),
     ({"tools": []}, "tools", "unknown_parameter"),
     ({"messages": [USER]}, "messages", "unknown_parameter"),
 ]

@@ -103,6 +103,9 @@ async def test_a_raw_prompt_may_ask_for_a_harmony_turn(start: Any) -> None:
     for asked, expected in [({}, ""), ({"regex": "a+"}, "regex: 'a+'")]:
         (submit,) = await submitted(start, "completions", {**COMPLETION, "structured_outputs": {"harmony": True, **asked}})
         assert submit.grammar == grammar(f"harmony: true {expected}")
+        thinking = {"structured_outputs": {"harmony": True, **asked}, "thinking_token_budget": 7}
+        (submit,) = await submitted(start, "completions", {**COMPLETION, **thinking})
+        assert submit.grammar == grammar(f"harmony: true {expected} reasoning_tokens: 7")
 
 
 WEATHER_TEXT = '{"type":"object","properties":{"city":{"type":"string"}}}'
