@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cluster import gcs, probe, processes
-from cluster.race import first
 from cluster.ray_local import NAMESPACE, LocalRay, environment
 from cluster.spec import HeadSpec
 from ossia.common import logs
 from ossia.common.errors import UserError
+from ossia.common.race import first
 
 POLL_S = 1.0
 EXTRA_S = 15.0  # beyond the grace, for the controller to stop everything

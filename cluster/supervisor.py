@@ -22,10 +22,10 @@ from cluster.backoff import Backoff
 from cluster.child import Child
 from cluster.heads import Heads
 from cluster.progress import Progress
-from cluster.race import first
 from cluster.spec import HeadSpec
 from cluster.state import Instance, Record
 from ossia.common.errors import UserError
+from ossia.common.race import first
 
 READY_POLL_S = 0.1
 STILL_STARTING_S = 15.0

@@ -8,6 +8,7 @@ import secrets
 import time
 from contextlib import aclosing, suppress
 
+from ossia.common.race import first
 from router.access.principal import Principal
 from router.gateway.batches import document
 from router.gateway.batches.ending import Ending
@@ -16,6 +17,7 @@ from router.gateway.batches.progress import Progress
 from router.gateway.errors import Json
 from router.gateway.inside import Inside
 from router.gateway.intake import Intake
+from router.shares import Shares
 from router.store.store import Store
 from router.store.work import POLL_S, Work
 
@@ -27,12 +29,13 @@ MOST_ATTEMPTS = 100  # claims, after which a batch is what fails
 
 
 class Runner:
-    """Runs one batch at a time; a gateway has several."""
+    """Runs one batch at a time; a gateway has several, which share them between tenants."""
 
-    def __init__(self, store: Store, inside: Inside, intake: Intake) -> None:
+    def __init__(self, store: Store, inside: Inside, intake: Intake, shares: Shares) -> None:
         self._store = store
         self._inside = inside
         self._intake = intake
+        self._shares = shares
         self._progress = Progress(store, intake)
         self._ending = Ending(self._progress)
         self._owner = secrets.token_hex(8)
@@ -40,8 +43,12 @@ class Runner:
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
-            held = await self._store.work.next(KIND, self._owner, LEASE_S)
-            await self._store.work.hold(held, LEASE_S, self._advance(held))
+            held = await self._store.work.next(KIND, self._owner, LEASE_S, self._shares)
+            try:
+                await self._store.work.hold(held, LEASE_S, self._advance(held))
+            finally:
+                self._shares.leave(held.tenant)
+                self._store.work.wake(KIND)
 
     async def _advance(self, held: Work) -> None:
         """Brings a batch to its end from wherever it is."""
@@ -51,7 +58,8 @@ class Runner:
         elif batch is not None and batch["status"] == "validating":
             batch = await self._validate(held, batch)
         if batch is not None and batch["status"] == "in_progress":
-            await self._answer_until_over(held, batch)
+            assert isinstance(expires := batch["expires_at"], int)
+            await first(self._answer(held, batch), self._cancelling(held), timeout_s=max(0, expires - time.time()))
         await self._ending.end(held)
 
     async def _validate(self, held: Work, batch: Json) -> Json | None:
@@ -61,20 +69,6 @@ class Runner:
             return await self._progress.move(held, "validating", "failed", errors=document.errors(checked.mistakes))
         counts = document.counts(checked.total, 0, 0)
         return await self._progress.move(held, "validating", "in_progress", request_counts=counts)
-
-    async def _answer_until_over(self, held: Work, batch: Json) -> None:
-        """Answers its lines, until it is cancelled or expires."""
-        expires = batch["expires_at"]
-        assert isinstance(expires, int)
-        tasks = [asyncio.ensure_future(work) for work in (self._answer(held, batch), self._cancelling(held))]
-        try:
-            done, _ = await asyncio.wait(tasks, timeout=max(0, expires - time.time()), return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _answer(self, held: Work, batch: Json) -> None:
         slots = asyncio.Semaphore(AT_ONCE)
