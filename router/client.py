@@ -184,7 +184,7 @@ class EngineClient:
         if frame.HasField("load"):
             self.load.CopyFrom(frame.load)
         self._watchdog.beat(frame.step, delivered=bool(frame.deltas))
-        for delta in frame.deltas:
+        for delta in sorted(frame.deltas, key=_later):  # whoever takes a delta first writes first
             if request := self._live.get(delta.rid):
                 self._deliver(request, delta)
 
@@ -239,3 +239,8 @@ class EngineClient:
             request.mailbox.fail(error)
         self._live.clear()
         return error
+
+
+def _later(delta: Delta) -> bool:
+    """Not a request's first tokens, which the engine tells last and a client waits for most."""
+    return delta.first_index > 0

@@ -114,6 +114,29 @@ async def test_slow_consumer_gets_merged_deltas_and_bounds_what_the_engine_sends
         assert len(got) < 20
 
 
+async def test_first_tokens_are_delivered_before_others_of_their_frame() -> None:
+    engine = FakeEngine(step_s=None)
+    async with Connected(engine) as client:
+        order: list[str] = []
+
+        async def consume(name: str, deltas: AsyncIterator[Delta]) -> None:
+            await anext(deltas)
+            order.append(name)
+
+        old, new = client.generate(submit()), client.generate(Submit(prompt=[9], sampling=Sampling(seed=1, max_tokens=16)))
+        first = asyncio.create_task(consume("old", old))
+        await engine.until(lambda: engine.running == 1)
+        engine.step()
+        await first
+        both = [asyncio.create_task(consume("old", old)), asyncio.create_task(consume("new", new))]
+        await engine.until(lambda: engine.running == 2)
+        engine.step()
+        await asyncio.gather(*both)
+        assert order == ["old", "new", "old"]
+        await old.aclose()
+        await new.aclose()
+
+
 async def test_engine_that_rests_without_credit_is_not_stalled() -> None:
     engine = FakeEngine()
     async with Connected(engine, stall_floor_s=0.15) as client:
