@@ -20,8 +20,9 @@ import psutil
 from tests.e2e.serving import Serving
 
 
-def prompts(count: int, tokens: int) -> list[list[int]]:
-    source = random.Random(0)
+def prompts(count: int, tokens: int, concurrency: int) -> list[list[int]]:
+    """The same for every system, others for every concurrency: nothing is in a cache."""
+    source = random.Random(concurrency)
     return [[source.randrange(1000, 150_000) for _ in range(tokens)] for _ in range(count)]
 
 
@@ -54,7 +55,7 @@ def transformers_rates(checkpoint: Path, concurrencies: list[int], prompt_tokens
     rates = {}
     with torch.inference_mode():
         for size in concurrencies:
-            batch = torch.tensor(prompts(size, prompt_tokens))
+            batch = torch.tensor(prompts(size, prompt_tokens, size))
             started = time.perf_counter()
             output = model.generate(
                 batch, attention_mask=torch.ones_like(batch), max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False
@@ -89,7 +90,7 @@ def main() -> None:
         print(json.dumps({"layout": layout, "ready_s": round(time.perf_counter() - started, 1)}), flush=True)
         try:
             for concurrency in options.concurrency:
-                requests = prompts(max(4, 2 * concurrency), options.prompt_tokens)
+                requests = prompts(max(4, 2 * concurrency), options.prompt_tokens, concurrency)
                 rate = asyncio.run(ossia_rate(serving.url, checkpoint.name, concurrency, requests, options.tokens))
                 print(
                     json.dumps({"system": "ossia", "concurrency": concurrency, "output_tokens_s": round(rate, 1)}), flush=True

@@ -57,13 +57,15 @@ def main() -> None:
     parser.add_argument("--prompt-tokens", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--packed", action="store_true", help="hold experts in MXFP4, not as bfloat16")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         model = options.model or Path(name) / "mid"
         if options.model is None:
             write_random(model, MID, 0)
+        context = options.prompt_tokens + options.tokens + 1
         spec = RunnerSpec(
-            str(model), dtype=options.dtype, kv_memory=1 << 30, max_context=options.prompt_tokens + options.tokens + 1
+            str(model), dtype=options.dtype, kv_memory=1 << 30, max_context=context, unpack_experts=not options.packed
         )
         runner = build(spec, 0, None)
         bounds = limits(spec, runner)

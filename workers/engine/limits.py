@@ -10,11 +10,12 @@ from workers.engine.geometry import Geometry
 from workers.engine.grammar import Grammar
 from workers.engine.hashing import Chain
 from workers.engine.ints import Ints
+from workers.engine.repetition import Repetition
 from workers.engine.request import Key, Request
 from workers.engine.sampling import Sampling
 
 START = 200006  # <|start|>, before which a turn ends
-DRAFT_SEQUENCES = 4  # beyond so many decodes in a step, wrong drafts cost more than right ones save
+DRAFT_SEQUENCES = 16  # beyond so many decodes in a step, wrong drafts cost more than right ones save (benchmarks.engine.drafts)
 DRAFT_TOKENS = 8  # drafts of one request in a step
 
 
@@ -95,6 +96,7 @@ class Limits:
             chain=Chain(salt, self.block_size, self.turn_token_id),
             block_size=self.block_size,
             adjustments=adjustments(sampling, stops, tokens.array),
+            repetition=sampling.repetition_detection and Repetition(sampling.repetition_detection),
             priority=priority,
             deadline_s=deadline_s,
             scored=len(prompt) - 1 if resume else scored,  # they were told before the first token of output
