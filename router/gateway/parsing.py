@@ -1,9 +1,9 @@
 """From a request's bytes to a checked pydantic model, every mistake an OpenAI-shaped 400. Knows no endpoint."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, from_json
 
@@ -12,6 +12,7 @@ from router.gateway.errors import ApiError, Json, invalid
 _MOST_SHOWN = 3  # values of a parameter
 _MOST_CHARACTERS = 300  # of a message: some quote what the client sent
 _TAGS = ("union_tag_invalid", "union_tag_not_found")
+_NOTHING = (None, "", [], {})
 
 
 class Strict(BaseModel):
@@ -40,7 +41,7 @@ class Echoed(Closed):
 
     @classmethod
     def _is_harmless(cls, key: str, held: object) -> bool:
-        return key in cls.harmless or held is None or held in ("", [], {})
+        return key in cls.harmless or held in _NOTHING
 
 
 class Body(Strict):
@@ -87,6 +88,15 @@ def unsupported(message: str) -> PydanticCustomError:
 def wrong(message: str) -> PydanticCustomError:
     """For validators: a value outside what the API allows."""
     return PydanticCustomError("invalid_value", "{message}", {"message": message})
+
+
+def _is_nothing(value: object) -> None:
+    if value not in _NOTHING:
+        raise unsupported("it is not supported here; leave it out")
+
+
+Absent = Annotated[None, BeforeValidator(_is_nothing), Field(exclude=True)]
+"""A field of the API that we lack: it may hold nothing."""
 
 
 def _read(raw: bytes) -> Json:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field
 
 from router.gateway.errors import Json
-from router.gateway.parsing import Strict, unsupported
+from router.gateway.parsing import Absent, Closed, Echoed, unsupported
 from router.gateway.schema_formats import Schema
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
@@ -22,8 +22,14 @@ def _only_text(kind: str) -> str:
     return kind
 
 
-class TextPart(Strict):
-    """A piece of text, whatever it is called; of a refusal the text stands under that name."""
+class TextPart(Echoed):
+    """A piece of text, whatever it is called; of a refusal the text stands under that name. What is harmless was told beside
+    it, read from it, or marks what to cache: every prefix is.
+    """
+
+    harmless: ClassVar[frozenset[str]] = frozenset(
+        ("annotations", "cache_control", "logprobs", "parsed", "prompt_cache_breakpoint")
+    )
 
     type: Annotated[str, AfterValidator(_only_text)]
     text: str = ""
@@ -40,9 +46,10 @@ def joined(content: Text | None) -> str:
     return content or ""
 
 
-class Item(Strict):
+class Item(Echoed):
     """What all items share; an `id` that a client sends is another server's or ours."""
 
+    harmless: ClassVar[frozenset[str]] = frozenset(("created_by", "status"))
     prefix: ClassVar[str]  # of the ids that we give
 
     id: Id | None = None
@@ -77,27 +84,48 @@ class MessageItem(Item):
         return {"type": "output_text", "text": part.text, "annotations": [], "logprobs": []}
 
 
-class Returned(Item):
-    """What a tool of the client's returned to the call of that id."""
+class Direct(Closed):
+    """The model itself called, not a program that it wrote."""
+
+    type: Literal["direct"]
+
+
+class Exchanged(Item):
+    """A call of a tool of the client's, or its result."""
 
     call_id: str
-    output: Text
     status: Status = "completed"
+    caller: Annotated[Direct | None, Field(exclude=True)] = None
+    namespace: Absent = None
+
+
+class Call(Exchanged):
+    """A call, as the model wrote it; what a client read from it is harmless."""
+
+    harmless: ClassVar[frozenset[str]] = Item.harmless | {"parsed_arguments"}
+
+    name: str
+    asynchronous: Annotated[Literal[False] | None, Field(alias="async", exclude=True)] = None
+
+
+class Returned(Exchanged):
+    """What a tool of the client's returned to the call of that id, which says its name."""
+
+    harmless: ClassVar[frozenset[str]] = Item.harmless | {"name"}
+
+    output: Text
 
     def kept(self) -> Json:
         return {**super().kept(), "output": _output(self.output)}
 
 
-class FunctionCallItem(Item):
+class FunctionCallItem(Call):
     """A call of a function of the client's."""
 
     prefix: ClassVar[str] = "fc"
 
     type: Literal["function_call"]
-    call_id: str
-    name: str
     arguments: str
-    status: Status = "completed"
 
 
 class FunctionOutputItem(Returned):
@@ -108,16 +136,13 @@ class FunctionOutputItem(Returned):
     type: Literal["function_call_output"]
 
 
-class CustomCallItem(Item):
+class CustomCallItem(Call):
     """A call of a tool of the client's that takes text."""
 
     prefix: ClassVar[str] = "ctc"
 
     type: Literal["custom_tool_call"]
-    call_id: str
-    name: str
     input: str
-    status: Status = "completed"
 
 
 class CustomOutputItem(Returned):

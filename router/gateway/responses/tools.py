@@ -3,12 +3,12 @@
 Source: https://platform.openai.com/docs/api-reference/responses/create#responses-create-tools.
 """
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Discriminator, Field, field_validator
 
 from router.gateway.errors import Json
-from router.gateway.parsing import Closed, Strict, unsupported, wrong
+from router.gateway.parsing import Absent, Closed, Echoed, unsupported, wrong
 from router.gateway.schema_formats import Name, Schema
 
 
@@ -17,7 +17,22 @@ def _types(union: Any) -> frozenset[str]:
     return frozenset(name for kind in get_args(union) for name in get_args(kind.model_fields["type"].annotation))
 
 
-class FunctionTool(Strict):
+class Declared(Echoed):
+    """What the model is told of from the beginning, and calls by itself."""
+
+    allowed_callers: Annotated[list[Literal["direct"]] | None, Field(exclude=True)] = None
+    defer_loading: Annotated[Literal[False] | None, Field(exclude=True)] = None
+
+
+class ClientTool(Declared):
+    """What the client calls, while the model waits. Marks of what to cache are harmless: every prefix is cached."""
+
+    harmless: ClassVar[frozenset[str]] = frozenset(("cache_control", "prompt_cache_breakpoint"))
+
+    asynchronous: Annotated[Literal[False] | None, Field(alias="async", exclude=True)] = None
+
+
+class FunctionTool(ClientTool):
     """A function of the client's. A strict one's arguments satisfy its parameters; another's are an object of their names."""
 
     type: Literal["function"]
@@ -25,6 +40,7 @@ class FunctionTool(Strict):
     description: str | None = None
     parameters: Schema | None = None
     strict: bool | None = None
+    output_schema: Absent = None
 
     def shown(self) -> Json:
         return {**self.model_dump(), "strict": bool(self.strict)}
@@ -49,7 +65,7 @@ class GrammarFormat(Closed):
         return syntax
 
 
-class CustomTool(Strict):
+class CustomTool(ClientTool):
     """A tool of the client's that takes text."""
 
     type: Literal["custom"]
@@ -66,10 +82,11 @@ class CustomTool(Strict):
         return {**self.model_dump(), "format": self.format.model_dump() if self.format else {"type": "text"}}
 
 
-class Filter(Closed):
+class Filter(Echoed):
     """Some of a server's tools."""
 
     tool_names: list[str] | None = None
+    read_only: Absent = None
 
 
 class Approvals(Closed):
@@ -84,15 +101,7 @@ class Approvals(Closed):
         return self.always is None or name in (self.always.tool_names or ())
 
 
-def _absent(value: object) -> None:
-    if value is not None:
-        raise unsupported("it is not supported here; leave it out")
-
-
-Absent = Annotated[None, BeforeValidator(_absent)]
-
-
-class McpTool(Strict):
+class McpTool(Declared):
     """A server of the operator's list, named by its label or its address."""
 
     type: Literal["mcp"]
@@ -117,17 +126,34 @@ class McpTool(Strict):
         return self.require_approval != "never"
 
     def shown(self) -> Json:
-        shown = self.model_dump(exclude={"headers", "authorization", "connector_id", "tunnel_id"}, exclude_none=True)
-        return {"allowed_tools": None, "require_approval": "always", **shown}
+        return {"allowed_tools": None, "require_approval": "always", **self.model_dump(exclude_none=True)}
 
 
-class SearchTool(Strict):
-    """The browser that the model was trained with."""
+class Domains(Echoed):
+    """Where the browser may look: there is no way to tell it."""
+
+    allowed_domains: Absent = None
+
+
+class Location(Echoed):
+    """Where the user is: the browser finds the same for all."""
+
+    type: Literal["approximate"] | None = None
+    city: Absent = None
+    country: Absent = None
+    region: Absent = None
+    timezone: Absent = None
+
+
+class SearchTool(Echoed):
+    """The browser that the model was trained with. It always fetches what it shows."""
 
     type: Literal["web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11"]
-    filters: Absent = None
-    user_location: Absent = None
+    external_web_access: Literal[True] | None = None
+    filters: Domains | None = None
+    user_location: Location | None = None
     search_context_size: Literal["medium"] | None = None
+    search_content_types: list[Literal["text"]] | None = None
 
     def shown(self) -> Json:
         return {"type": self.type, "search_context_size": "medium", "user_location": None}
@@ -142,10 +168,11 @@ class AutoContainer(Closed):
     network_policy: Absent = None
 
 
-class CodeTool(Strict):
+class CodeTool(Echoed):
     """The Python that the model was trained with; calls in one container share its variables."""
 
     type: Literal["code_interpreter"]
+    allowed_callers: list[Literal["direct"]] | None = None
     container: Annotated[str, Field(pattern=r"^cntr_[0-9A-Za-z]{1,64}$")] | AutoContainer
 
     def shown(self) -> Json:
@@ -166,14 +193,14 @@ def _known(value: object) -> object:
 Tool = Annotated[Annotated[_TOOLS, Discriminator("type")], BeforeValidator(_known)]
 
 
-class NamedChoice(Strict):
+class NamedChoice(Echoed):
     """One function or custom tool."""
 
     type: Literal["function", "custom"]
     name: str
 
 
-class McpChoice(Strict):
+class McpChoice(Echoed):
     """A server's tools, or one of them."""
 
     type: Literal["mcp"]
@@ -181,7 +208,7 @@ class McpChoice(Strict):
     name: str | None = None
 
 
-class BuiltInChoice(Strict):
+class BuiltInChoice(Echoed):
     """The browser or Python."""
 
     type: Literal["web_search", "web_search_preview", "web_search_preview_2025_03_11", "code_interpreter"]
@@ -191,7 +218,7 @@ _CHOSEN = NamedChoice | McpChoice | BuiltInChoice
 Chosen = Annotated[_CHOSEN, Discriminator("type")]
 
 
-class AllowedTools(Strict):
+class AllowedTools(Echoed):
     """Some of the tools; the prompt still shows all of them."""
 
     type: Literal["allowed_tools"]

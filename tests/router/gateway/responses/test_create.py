@@ -12,8 +12,9 @@ from ossia.common.vocabulary import decode, encode
 from router.engine import EngineError
 from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, answer, call, pairs
 from tests.router.gateway.responses import strict
-from tests.router.gateway.responses.conftest import ASK, WEATHER, stream
+from tests.router.gateway.responses.conftest import ASK, WEATHER, FakeServer, stream
 
+HELLO: Any = {"role": "user", "content": "Hi"}
 TEXT = (
     ["response.output_item.added", "response.content_part.added"],
     ["response.content_part.done", "response.output_item.done"],
@@ -287,6 +288,7 @@ async def test_references_name_items_of_stored_responses(start: Any) -> None:
             await gateway.client.responses.create(model=MODEL, input=[{"type": "item_reference", "id": wrong}])
 
 
+CALL = {"type": "function_call", "call_id": "c", "name": "weather", "arguments": "{}"}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": None}, "input"),
     ({"input": []}, "input"),
@@ -317,6 +319,41 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tool_choice": {"type": "function", "name": "b"}, "tools": [WEATHER]}, "tool_choice"),
     ({"tool_choice": "sometimes"}, "tool_choice"),
     ({"frobnicate": 1}, "frobnicate"),
+    ({"tools": [{**WEATHER, "frobnicate": 1}]}, "tools[0].frobnicate"),
+    ({"tools": [{**WEATHER, "allowed_callers": ["programmatic"]}]}, "tools[0].allowed_callers[0]"),
+    ({"tools": [{**WEATHER, "defer_loading": True}]}, "tools[0].defer_loading"),
+    ({"tools": [{**WEATHER, "output_schema": {"type": "object"}}]}, "tools[0].output_schema"),
+    ({"tools": [{**WEATHER, "async": True}]}, "tools[0].async"),
+    ({"tools": [{"type": "custom", "name": "a", "async": True}]}, "tools[0].async"),
+    ({"tools": [{"type": "mcp", "server_label": "x", "allowed_tools": {"read_only": True}}]}, "tools[0].allowed_tools"),
+    ({"tools": [{"type": "mcp", "server_label": "x", "defer_loading": True}]}, "tools[0].defer_loading"),
+    ({"tools": [{"type": "web_search", "external_web_access": False}]}, "tools[0].external_web_access"),
+    ({"tools": [{"type": "web_search", "filters": {"allowed_domains": ["a.b"]}}]}, "tools[0].filters.allowed_domains"),
+    ({"tools": [{"type": "web_search", "filters": {"blocked_domains": ["a.b"]}}]}, "tools[0].filters.blocked_domains"),
+    ({"tools": [{"type": "web_search", "user_location": {"city": "Oslo"}}]}, "tools[0].user_location.city"),
+    ({"tools": [{"type": "web_search_preview", "search_content_types": ["image"]}]}, "tools[0].search_content_types[0]"),
+    ({"tools": [{"type": "code_interpreter", "container": {"type": "auto", "x": 1}}]}, "tools[0].container.x"),
+    ({"tools": [WEATHER], "tool_choice": {"type": "function", "name": "weather", "x": 1}}, "tool_choice.x"),
+    (
+        {
+            "tools": [WEATHER],
+            "tool_choice": {
+                "type": "allowed_tools",
+                "mode": "auto",
+                "tools": [{"type": "function", "name": "weather", "strict": True}],
+            },
+        },
+        "tool_choice.tools[0].strict",
+    ),
+    ({"input": [{"role": "user", "content": "x", "name": "ann"}]}, "input[0].name"),
+    (
+        {"input": [{"role": "user", "content": [{"type": "input_text", "text": "x", "detail": "low"}]}]},
+        "input[0].content[0].detail",
+    ),
+    ({"input": [{**CALL, "async": True}]}, "input[0].async"),
+    ({"input": [{**CALL, "namespace": "crm"}]}, "input[0].namespace"),
+    ({"input": [{**CALL, "caller": {"type": "program", "caller_id": "p"}}]}, "input[0].caller"),
+    ({"input": [{"type": "item_reference", "id": "msg_x", "frobnicate": 1}]}, "input[0].frobnicate"),
     ({"stream_options": {"include_usage": True}, "stream": True}, "stream_options.include_usage"),
 ]
 
@@ -327,3 +364,37 @@ async def test_what_cannot_be_honoured_is_refused(start: Any, more: dict[str, An
     refused = await gateway.http.post("/v1/responses", json={**ASK, **more})
     assert refused.status_code == 400, refused.text
     assert refused.json()["error"]["param"].startswith(param), refused.text
+
+
+ASKS_NOTHING: dict[str, Any] = {"allowed_callers": ["direct"], "defer_loading": False, "strict": False, "frobnicate": None}
+
+
+async def test_what_asks_for_nothing_is_accepted_and_what_was_told_can_be_sent_back(begin: Any) -> None:
+    engine = ScriptedEngine(call("weather", "{}", "Look."))
+    gateway = await begin(engine, tools=[FakeServer("browser", "search"), FakeServer("wiki", "read")])
+    function = {**WEATHER, **ASKS_NOTHING, "output_schema": {}, "async": False, "cache_control": {"type": "ephemeral"}}
+    tools = [
+        function,
+        {"type": "custom", "name": "run", "async": False, "defer_loading": False},
+        {"type": "mcp", "server_label": "wiki", "allowed_callers": ["direct"], "headers": {}, "authorization": None},
+        {
+            "type": "web_search",
+            "external_web_access": True,
+            "filters": {"allowed_domains": []},
+            "user_location": {"type": "approximate", "city": None},
+            "search_content_types": ["text"],
+        },
+    ]
+    first = await gateway.client.responses.create(**ASK, tools=tools)
+    assert [tool.type for tool in first.tools] == [tool["type"] for tool in tools]
+    assert first.tools[0].model_dump(by_alias=True, exclude_unset=True) == {**WEATHER, "strict": False}
+    made = first.output[-1]
+    result = {"type": "function_call_output", "call_id": made.call_id, "output": "sun", "name": "weather", "caller": None}
+    told = [{**item.model_dump(), "created_by": "user_1"} for item in first.output]
+    parsed = [{**item.model_dump(by_alias=True), "parsed_arguments": {}, "async": False} for item in first.output[-1:]]
+    sun = [{"type": "output_text", "text": "Sunny.", "annotations": [], "logprobs": [], "parsed": {"a": 1}}]
+    said = {"type": "message", "role": "assistant", "status": "completed", "phase": "final_answer", "content": sun}
+    engine.script = (answer("x"),)
+    for output in (told, [*told[:-1], *parsed]):
+        await gateway.client.responses.create(model=MODEL, input=[HELLO, *output, result, said, HELLO], tools=tools)
+        assert contains(list(engine.submits[-1].prompt), "Sunny.")
