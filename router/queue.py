@@ -26,13 +26,13 @@ class Queue:
     async def wait(self, wait_s: float, *, priority: int, resumed: bool) -> None:
         """Returns when a replica may take the request.
 
-        Raises EngineError RESOURCE_EXHAUSTED (QUEUE_FULL) at once, UNAVAILABLE after `wait_s` seconds (NO_REPLICA) or once
-        the queue is closed (STOPPING).
+        Raises EngineError UNAVAILABLE: at once (QUEUE_FULL), after `wait_s` seconds (NO_REPLICA), or once the queue is closed
+        (STOPPING).
         """
         self._check_open()
         if not resumed and len(self._waiting) >= self._bound:
             message = f"no replica is ready and {self._bound} requests wait already"
-            raise EngineError(grpc.StatusCode.RESOURCE_EXHAUSTED, message, reason="QUEUE_FULL", retry_after_s=RETRY_AFTER_S)
+            raise EngineError(grpc.StatusCode.UNAVAILABLE, message, reason="QUEUE_FULL", retry_after_s=RETRY_AFTER_S)
         turn = asyncio.get_running_loop().create_future()
         self._arrivals += 1
         self._waiting[turn] = (not resumed, -priority, self._arrivals)

@@ -28,7 +28,7 @@ from router.roster import Roster, Standing
 
 logger = logging.getLogger(__name__)
 MOVES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}  # errors of a replica, not of the request
-REFUSALS = {"STOPPING", "NO_REPLICA"}  # reasons of UNAVAILABLE where the request never ran, so that it cannot be the cause
+REFUSALS = {"STOPPING", "NO_REPLICA", "QUEUE_FULL"}  # of UNAVAILABLE: the request never ran, so that it cannot be the cause
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Router:
     # ------------------------------------------------------------ requests
 
     async def generate(self, submit: Submit) -> AsyncGenerator[Delta, None]:
-        """As Engine.generate; raises EngineError UNAVAILABLE (NO_REPLICA), RESOURCE_EXHAUSTED or a replica's own."""
+        """As Engine.generate; raises EngineError UNAVAILABLE (NO_REPLICA, QUEUE_FULL) or a replica's own."""
         request = self._accept(submit)
         last: float | None = None
         outcome = "cancelled"

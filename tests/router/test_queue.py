@@ -33,7 +33,7 @@ async def test_bound_is_for_newcomers() -> None:
     await asyncio.sleep(0)
     with pytest.raises(EngineError) as caught:
         await queue.wait(10, priority=9, resumed=False)
-    assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+    assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
     second = asyncio.create_task(queue.wait(10, priority=0, resumed=True))
     await asyncio.sleep(0)
     assert len(queue) == 2

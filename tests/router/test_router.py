@@ -17,7 +17,7 @@ from ossia.v1.fleet_pb2 import REPLICA_STATE_FAILED, Replica
 from router.engine import EngineError
 from router.fleet import FleetSource
 from router.fleet_static import StaticFleet
-from router.router import Router, RouterOptions
+from router.router import REFUSALS, Router, RouterOptions
 from tests.fakes.engine import FakeEngine, undisturbed
 from tests.fakes.fleet import FakeFleet, entry
 
@@ -248,7 +248,7 @@ async def test_queue_bound() -> None:
         await asyncio.wait(waiting, timeout=0.01)
         with pytest.raises(EngineError) as caught:
             await collect(router.generate(submit()))
-        assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+        assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
         assert caught.value.retry_after_s
         assert router.load().waiting == 2
         fleet.push(entry(engine))
@@ -351,10 +351,11 @@ async def test_unavailable_replica_is_left_alone_until_it_generates() -> None:
         await draining.until(lambda: draining.generated > 0)
 
 
-async def test_refusals_do_not_count_as_resumptions() -> None:
+@pytest.mark.parametrize("reason", sorted(REFUSALS))
+async def test_refusals_do_not_count_as_resumptions(reason: str) -> None:
     engines = [FakeEngine() for _ in range(5)]
     for engine in engines[1:]:
-        engine.refusal = wire.status(grpc.StatusCode.UNAVAILABLE, "draining", reason="STOPPING")
+        engine.refusal = wire.status(grpc.StatusCode.UNAVAILABLE, "not now", reason=reason)
     async with routed(*engines, max_resumptions=1) as router:
         results = await asyncio.gather(*(collect(router.generate(submit(n))) for n in range(10)))
         assert [tokens(result) for result in results] == [undisturbed(submit(n)) for n in range(10)]

@@ -40,13 +40,15 @@ from ossia.v1.engine_pb2 import (
 from router.client import EngineClient
 from router.deltas import merge
 from router.engine import EngineError
+from router.fleet import FleetSource
 from router.fleet_static import StaticFleet
 from router.router import Router, RouterOptions
 from router.server import RouterConfig, run
 from router.service import RouterService
 from router.session import Session
 from tests.fakes.engine import FakeEngine, undisturbed
-from tests.fakes.fleet import FakeFleet
+from tests.fakes.fleet import FakeFleet, entry
+from tests.router.gateway.conftest import eventually
 
 
 def submit(seed: int = 7, max_tokens: int = 40, **fields: object) -> Submit:
@@ -62,9 +64,12 @@ async def collect(deltas: AsyncIterator[Delta]) -> list[int]:
 
 
 @asynccontextmanager
-async def served(*addresses: str, wait: bool = True) -> AsyncIterator[tuple[str, RouterService]]:
-    """A router over the addresses, behind gRPC."""
-    router = Router(StaticFleet(addresses) if addresses else FakeFleet(), options=RouterOptions(stall_floor_s=2))
+async def served(
+    *addresses: str, wait: bool = True, source: FleetSource | None = None, **options: int
+) -> AsyncIterator[tuple[str, RouterService]]:
+    """A router over the addresses, or the source, behind gRPC."""
+    fleet = source or (StaticFleet(addresses) if addresses else FakeFleet())
+    router = Router(fleet, options=RouterOptions(stall_floor_s=2, **options))  # type: ignore[arg-type]
     service = RouterService(router)
     server, _ = wire.server(None)
     engine_pb2_grpc.add_EngineServicer_to_server(service, server)
@@ -156,6 +161,23 @@ async def test_outer_router_survives_an_inner_one() -> None:
         await inner.aclose()
         assert await asyncio.gather(*running) == [undisturbed(submit(n, max_tokens=400)) for n in range(4)]
         assert any(s.resume.tokens for s in engine.submits)
+
+
+async def test_what_an_inner_routers_queue_has_no_room_for_waits_in_the_outer_ones() -> None:
+    async with FakeEngine() as engine:
+        fleet = FakeFleet(entry(engine))
+        async with (
+            served(source=fleet, queue_bound=1) as (inner, service),
+            served(inner) as (outer, _),
+            connected(outer) as client,
+        ):
+            fleet.push()
+            await engine.until(lambda: engine.sessions == 0)
+            waiting = [asyncio.create_task(collect(client.generate(submit(n)))) for n in range(3)]
+            await eventually(lambda: client.load.waiting == 3)  # one in the inner router, two in the outer one
+            assert service._router.queued == 1
+            fleet.push(entry(engine))
+            assert await asyncio.gather(*waiting) == [undisturbed(submit(n)) for n in range(3)]
 
 
 async def test_cancel_reaches_the_engine_through_two_routers() -> None:
