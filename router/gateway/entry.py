@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -15,14 +16,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from router.access.grant import FREE
 from router.access.principal import ANYBODY
 from router.gateway.dialects import refusal
-from router.gateway.errors import ClientGone, log_failure, seen, unavailable
-from router.gateway.metrics import Metrics
+from router.gateway.errors import ApiError, ClientGone, log_failure, seen, unavailable
+from router.gateway.metrics import Metrics, exemplar
 
 logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 CLIENT_GONE = 499  # nginx's number; never sent
+PATIENCE_S = 30.0  # that a body may be waited for, over and above
+LEAST = 1024  # bytes a second
 
 
 class Admission:
@@ -71,9 +74,9 @@ class Entry:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        passage = _Passage(scope, send)
+        passage = _Passage(scope, receive, send)
         try:
-            await self._pass(scope, receive, passage)
+            await self._pass(scope, passage)
         except (ClientGone, ClientDisconnect):
             passage.status = CLIENT_GONE
         except Exception as error:
@@ -86,18 +89,18 @@ class Entry:
         finally:
             self._record(scope, passage)
 
-    async def _pass(self, scope: Scope, receive: Receive, passage: "_Passage") -> None:
+    async def _pass(self, scope: Scope, passage: "_Passage") -> None:
         if not scope["path"].startswith("/v1/"):
-            await self._app(scope, receive, passage.send)
+            await self._app(scope, passage.receive, passage.send)
             return
         with self._admission.request():
-            await self._app(scope, receive, passage.send)
+            await self._app(scope, passage.receive, passage.send)
 
     def _record(self, scope: Scope, passage: "_Passage") -> None:
         route = getattr(scope.get("route"), "path", "other")
         seconds = time.perf_counter() - passage.began
         self._metrics.requests.labels(route, str(passage.status)).inc()
-        self._metrics.seconds.labels(route).observe(seconds)
+        self._metrics.seconds.labels(route).observe(seconds, exemplar(scope["state"]["traceparent"]))
         extra: dict[str, object] = {"request_id": passage.request_id, "route": route, "status": passage.status}
         if error := scope["state"].get("error"):
             extra["error"] = error
@@ -108,19 +111,37 @@ class Entry:
 
 
 class _Passage:
-    """One request on its way: puts the id on its answer and remembers the status."""
+    """One request on its way: bounds how long its body takes, puts the id on its answer and remembers the status."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         given, trace = headers.get("x-request-id", ""), headers.get("traceparent", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(16)}"
         self.began = time.perf_counter()
         self.status = 0
+        self._patience_s = PATIENCE_S
+        self._whole = False  # its body is here
+        self._receive = receive
         self._send = send
         self._state = state = scope.setdefault("state", {})
         state["request_id"] = self.request_id
         state["principal"], state["grant"], state["headers"] = ANYBODY, FREE, {}
         state["traceparent"] = trace if _TRACEPARENT.fullmatch(trace) else ""
+
+    async def receive(self) -> Message:
+        """Raises ApiError (408) for a body that comes too slowly: only the time in here counts, which is the client's."""
+        if self._whole:  # what is waited for now is that the client leaves
+            return await self._receive()
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._patience_s):
+                message = await self._receive()
+        except TimeoutError:
+            why = f"the body did not come: {LEAST} bytes a second are the least that is waited for"
+            raise ApiError(HTTPStatus.REQUEST_TIMEOUT, why, code="request_timeout") from None
+        self._patience_s += len(message.get("body", b"")) / LEAST - (time.perf_counter() - began)
+        self._whole = not message.get("more_body", False)
+        return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -128,4 +149,6 @@ class _Passage:
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.request_id
             headers.update(self._state["headers"])
+            if self.status == HTTPStatus.REQUEST_TIMEOUT:
+                headers["connection"] = "close"
         await self._send(message)

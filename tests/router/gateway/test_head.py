@@ -1,6 +1,7 @@
-"""Headers without end: refused before they fill the memory, whoever sends them; long bodies and many requests are not."""
+"""Headers without end: refused before they fill the memory or hold a connection; long bodies and many requests are not."""
 
 import asyncio
+import time
 
 import pytest
 from starlette.applications import Starlette
@@ -8,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from router.gateway import head
 from router.gateway.head import MOST
 from router.gateway.server import listen, serving
 
@@ -78,3 +80,60 @@ async def test_bodies_of_many_chunks_and_requests_in_a_row_have_no_limit() -> No
     answer = await _sent(*[POST, *chunks, b"0\r\n\r\n"] * 2, last)
     assert answer.count(f"\r\n\r\n{len(chunks) * 1000}".encode()) == 2
     assert answer.endswith(b"\r\n\r\n1")
+
+
+async def _held(start: bytes, piece: bytes) -> tuple[bytes, float]:
+    """What the server says to one who sends a piece now and then, and how many seconds it listened."""
+    bound = listen("127.0.0.1", 0)
+    async with asyncio.timeout(TIMEOUT_S), serving(Starlette(routes=[Route("/", _greet, methods=["POST"])]), bound):
+        reader, writer = await asyncio.open_connection(*bound.getsockname())
+        began = time.monotonic()
+        writer.write(start)
+        reading = asyncio.ensure_future(reader.read())
+        while not reading.done():
+            writer.write(piece)
+            await asyncio.wait([reading], timeout=0.02)
+        writer.close()
+        return _read(reading), time.monotonic() - began
+
+
+def _read(reading: "asyncio.Future[bytes]") -> bytes:
+    """A server that closes while more is sent resets the connection."""
+    return b"" if isinstance(reading.exception(), ConnectionError) else reading.result()
+
+
+async def _greet(request: Request) -> Response:
+    """Without a look at the body."""
+    return Response("hello")
+
+
+@pytest.mark.parametrize(
+    ("start", "piece", "answered"),
+    [
+        (b"", b"", False),
+        (b"", b"\r\n", False),
+        (b"POST / HTTP/1.1\r\n", b"x: a\r\n", False),
+        (b"POST / HTTP/1.1\r\nx: ", b"a", False),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9999\r\n\r\n", b"a", True),
+        (POST + b"1\r\na\r\n0\r\n", b"x: a\r\n", True),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n", b"\r\n", True),
+    ],
+)
+async def test_what_comes_by_and_by_is_cut(monkeypatch: pytest.MonkeyPatch, start: bytes, piece: bytes, answered: bool) -> None:
+    monkeypatch.setattr(head, "PATIENCE_S", 0.3)
+    said, seconds = await _held(start, piece)
+    assert said.endswith(b"hello") or not answered
+    assert answered or not said
+    assert 0.25 < seconds < 5
+
+
+async def test_a_connection_that_is_idle_after_an_answer_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head, "PATIENCE_S", 0.2)
+    bound = listen("127.0.0.1", 0)
+    async with asyncio.timeout(TIMEOUT_S), serving(Starlette(routes=[Route("/", _size, methods=["POST"])]), bound):
+        reader, writer = await asyncio.open_connection(*bound.getsockname())
+        for _ in range(2):
+            writer.write(POST + b"1\r\na\r\n0\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n1")).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(0.4)
+        writer.close()
