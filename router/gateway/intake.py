@@ -45,6 +45,17 @@ class Asked(Protocol):
     def submit(self, prompt: Sequence[int], card: engine_pb2.DescribeResponse) -> engine_pb2.Submit: ...
 
 
+def weight(document: object) -> int:
+    """The characters of a JSON document, about, and no more of them than make it long: as `prepare` takes it."""
+    total, rest = 0, [document]
+    while rest and total < _LONG:
+        each = rest.pop()
+        total += len(each) if isinstance(each, str | list | dict) else 1
+        if isinstance(each, list | dict) and total < _LONG:
+            rest.extend(each.values() if isinstance(each, dict) else each)
+    return total
+
+
 class Intake:
     """Reads, checks and bounds requests; every method raises ApiError for what must not be served."""
 

@@ -1,4 +1,6 @@
-"""What the model reads, without generating: text to tokens, tokens to text, a chat to its prompt."""
+"""What the model reads, without generating: text to tokens, tokens to text, a chat to its prompt. Other APIs' prompts are told
+in the same form, where they are known.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar
@@ -56,8 +58,8 @@ class Text(TypedDict):
     prompt: str
 
 
-class Prompt(Counted, Text):
-    """What the model is given of a chat, up to where it begins to write."""
+class Rendered(Counted, Text):
+    """What the model is given of a request, up to where it begins to write."""
 
 
 class Tokenizer:
@@ -79,7 +81,7 @@ class Tokenizer:
         intake = self._intake
         body, size = await intake.body(request, TokenizeBody)
         card = await intake.models.resolve(body.model, request.state.principal)
-        return await self._told(size, lambda: _tokens(body, card))
+        return await _told(intake, size, lambda: _tokens(body, card))
 
     @Operation("Tokens", body=DetokenizeBody, answer=Text)
     async def detokenize(self, request: Request) -> Response:
@@ -87,9 +89,9 @@ class Tokenizer:
         intake = self._intake
         body, size = await intake.body(request, DetokenizeBody)
         card = await intake.models.resolve(body.model, request.state.principal)
-        return await self._told(size, lambda: _text(body, card))
+        return await _told(intake, size, lambda: _text(body, card))
 
-    @Operation("Tokens", body=ChatBody, answer=Prompt)
+    @Operation("Tokens", body=ChatBody, answer=Rendered)
     async def render(self, request: Request) -> Response:
         """The prompt that /v1/chat/completions makes of this body."""
         intake = self._intake
@@ -97,11 +99,16 @@ class Tokenizer:
         body.check()
         card = await intake.models.resolve(body.model, request.state.principal)
         tokens = await prompt(intake, body, size, request.state.principal.tenant)
-        return await self._told(size, lambda: Prompt(prompt=decode(tokens), **_counted(tokens, card)))
+        return await rendered(intake, size, tokens, card)
 
-    async def _told(self, size: int, work: Callable[[], object]) -> Response:
-        """What comes of a body of `size` bytes."""
-        return Response(await self._intake.prepare(size, lambda: dumps(work())), media_type=JSON)
+
+async def rendered(intake: Intake, size: int, tokens: list[int], card: engine_pb2.DescribeResponse) -> Response:
+    """The prompt that was made of a body of `size` bytes."""
+    return await _told(intake, size, lambda: Rendered(prompt=decode(tokens), **_counted(tokens, card)))
+
+
+async def _told(intake: Intake, size: int, work: Callable[[], object]) -> Response:
+    return Response(await intake.prepare(size, lambda: dumps(work())), media_type=JSON)
 
 
 def _tokens(body: TokenizeBody, card: engine_pb2.DescribeResponse) -> Tokens:

@@ -15,6 +15,7 @@ from router.store.page import Order, Page, page
 from router.store.responses import Json
 from router.store.seal import Seal
 from router.store.tables import conversations, items
+from router.store.text import storable
 
 
 class Duplicate(Exception):
@@ -74,6 +75,20 @@ class Conversations:
             if not await _touch(connection, tenant, id_):
                 return False
             await self._insert(connection, id_, added)
+        return True
+
+    async def merge(self, tenant: str, id_: str, added: Sequence[Json]) -> bool:
+        """Puts those of the items at its end whose ids it has not yet."""
+        there = select(items.c.id).where(items.c.conversation == id_)
+        async with self._database.begin() as connection:
+            if not await _touch(connection, tenant, id_):
+                return False
+            known = set(await connection.scalars(there))
+            fresh: dict[str, Json] = {}
+            for item in added:
+                if (name := storable(str(item["id"]))) not in known:
+                    fresh.setdefault(name, item)
+            await self._insert(connection, id_, list(fresh.values()))
         return True
 
     async def items(self, tenant: str, id_: str) -> list[Json] | None:

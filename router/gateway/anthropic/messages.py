@@ -1,4 +1,4 @@
-"""POST /v1/messages and /v1/messages/count_tokens."""
+"""POST /v1/messages, /v1/messages/count_tokens and /v1/messages/render."""
 
 import functools
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from router.gateway.openapi import Operation
 from router.gateway.sse import EventStream, Whole
 
 
+from router.gateway.tokens import Rendered, rendered
 class Messages:
     """Every method is an endpoint; each raises ApiError for whatever is not a 200."""
 
@@ -31,6 +32,7 @@ class Messages:
             Route(f"{PATH}/count_tokens", self.count, methods=["POST"]),
         ]
 
+            Route(f"{PATH}/render", self.render, methods=["POST"]),
     @Operation("Messages", body=MessagesBody, answer=MessageAnswer, events=MessageEvent, error=MessageError)
     async def create(self, request: Request) -> Response:
         """Continues a conversation as Anthropic's API does; streams or answers whole."""
@@ -64,6 +66,16 @@ class Messages:
 
 
 def _name(request: Request) -> None:
+    @Operation("Messages", body=MessagesBody, answer=Rendered, error=MessageError)
+    async def render(self, request: Request) -> Response:
+        """The prompt that /v1/messages makes of this body."""
+        intake = self._intake
+        _name(request)
+        body, size = await intake.body(request, MessagesBody)
+        card = await intake.models.resolve(body.model, request.state.principal)
+        tokens = await prompt(intake, body.chat(), size, request.state.principal.tenant)
+        return await rendered(intake, size, tokens, card)
+
     """Under the name that Anthropic's clients read it by."""
     request.state.headers["request-id"] = request.state.request_id
 

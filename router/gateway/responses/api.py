@@ -24,6 +24,7 @@ from router.gateway.responses.sealed import Sealed
 from router.gateway.responses.state import State
 from router.gateway.responses.view import View, of_tenant
 from router.gateway.sse import Dialect, EventStream, Whole
+from router.gateway.tokens import Rendered, rendered
 from router.store.store import Store
 from router.tools.tools import Tools
 
@@ -51,6 +52,7 @@ class ResponsesApi:
         return [
             Route("/v1/responses", self.create, methods=["POST"]),
             Route("/v1/responses/input_tokens", self.input_tokens, methods=["POST"]),
+            Route("/v1/responses/render", self.render, methods=["POST"]),
             Route(one, self.retrieve, methods=["GET"]),
             Route(one, self.delete, methods=["DELETE"]),
             Route(f"{one}/cancel", self.cancel, methods=["POST"]),
@@ -64,7 +66,7 @@ class ResponsesApi:
         raw = await intake.read(request)
         body = await intake.prepare(len(raw), lambda: ResponseBody.parse(raw))
         body.check()
-        plan = await self._plans.make(body, principal)
+        plan = await self._plans.make(body, principal, len(raw))
         view = await self._view(principal.tenant, body.include or ())
         run = Run(intake, intake.source(request), self._plans.tools, plan)
         if body.background:
@@ -122,10 +124,19 @@ class ResponsesApi:
     async def input_tokens(self, request: Request) -> Response:
         """How many tokens a response's prompt would have."""
         intake, principal = self._intake, request.state.principal
-        body, _ = await intake.body(request, InputTokensBody)
+        body, size = await intake.body(request, InputTokensBody)
         body.check_context()
-        count = await self._plans.count(body, principal)
+        count = await self._plans.count(body, principal, size)
         return JSONResponse({"object": "response.input_tokens", "input_tokens": count})
+
+    @Operation("Responses", body=ResponseBody, answer=Rendered)
+    async def render(self, request: Request) -> Response:
+        """The prompt of a response's first turn."""
+        body, size = await self._intake.body(request, ResponseBody)
+        body.check()
+        plan = await self._plans.make(body, request.state.principal, size)
+        tokens = await self._plans.first(plan.prompt, plan.card, body.max_output_tokens)
+        return await rendered(self._intake, plan.prompt.size, tokens, plan.card)
 
     async def _events(self, run: Run, plan: Plan, view: View, tenant: str) -> AsyncGenerator[list[Json], None]:
         async with aclosing(run.events()) as batches:

@@ -7,11 +7,12 @@ again.
 """
 
 import asyncio
+import functools
 import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import cast
 
@@ -148,7 +149,8 @@ class Background:
         if stored is None:  # retention was faster
             await self._store.work.finish(work)
             return None
-        body = ResponseBody.parse(str(work.payload["body"]).encode())
+        raw = str(work.payload["body"]).encode()
+        body = await self._plans.intake.prepare(len(raw), lambda: ResponseBody.parse(raw))
         if work.attempt > MOST_ATTEMPTS:
             await self._end(work, failed(stored.response, [], Usage(0), internal()), stored, body, [])
             return None
@@ -172,14 +174,15 @@ class Background:
         """Makes the response, from where it is. Raises ApiError, Lost."""
         principal = Principal.of(cast(Json, work.payload["principal"]))
         journal = Journal(await self._store.events.read(work.id))
-        plan = await self._plans.again(body, principal, stored, str(work.payload["until"]), journal.results)
+        size = len(str(work.payload["body"]))
+        plan = await self._plans.again(body, principal, size, stored, str(work.payload["until"]), journal.results)
         request_id = str(work.payload["request_id"])
         async with self._grants(principal, request_id) as grant:
             intake = self._plans.intake
             source = intake.source_of(request_id, str(work.payload["traceparent"]), principal.tenant, grant)
             journaled = Journaled(**vars(source), journal=journal, ends=ends(plan.card))
             run = Run(intake, journaled, self._plans.tools, plan)
-            writer = _Writer(self._store, work)
+            writer = _Writer(self._store, work, functools.partial(self._keep, work, stored, body, run))
             await self._told(run, journal, writer)
             grant.settle(run.usage.prompt + run.usage.output)
             await self._end(work, run.document, stored, body, [*writer.waiting, *journal.write([run.ending()])])
@@ -191,6 +194,11 @@ class Background:
             async with aclosing(run.events()) as batches:
                 async for batch in batches:
                     writer.add(journal.write(batch))
+    async def _keep(self, work: Work, stored: StoredResponse, body: ResponseBody, run: Run) -> None:
+        """Stores what there is of it, for those who poll."""
+        response = {**stored.response, "status": "in_progress", "output": run.items}
+        await self._state.put(work.tenant, response, stored.items, body)
+
                     if writing.done():
                         break
             writer.close()
@@ -214,9 +222,11 @@ class Background:
 
 
 class _Writer:
-    """Stores events soon after they are added, many at a time. Raises Lost."""
+    """Stores events soon after they are added, many at a time, and with those that end an item the response so far, by `keep`.
+    Raises Lost.
+    """
 
-    def __init__(self, store: Store, work: Work) -> None:
+    def __init__(self, store: Store, work: Work, keep: Callable[[], Awaitable[None]]) -> None:
         self._store = store
         self._work = work
         self._some = asyncio.Event()
@@ -226,6 +236,7 @@ class _Writer:
     def add(self, events: list[Json]) -> None:
         self.waiting += events
         if events:
+        self._keep = keep
             self._some.set()
 
     def close(self) -> None:
@@ -247,3 +258,5 @@ class _Writer:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), FLUSH_S)
             await self._some.wait()
+                if any(event["type"] == "response.output_item.done" for event in events):
+                    await self._keep()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from router.gateway.errors import Json
 from router.gateway.responses.called import Called
 from router.gateway.responses.offer import Offer
-from router.gateway.responses.written import FunctionCall, Message, Reasoning, Written
+from router.gateway.responses.written import FunctionCall, Message, Reasoning, Written, thought
 from router.gateway.turn import Call, Seen
 from router.harmony.parse import MessageStart, ReasoningDelta, TextDelta, ToolCallDelta
 
@@ -59,6 +59,12 @@ class Output:
     def tell(self, events: Iterable[Json]) -> Iterator[Json]:
         """Events of an item that is not the model's."""
         return self._kept(events)
+
+    def loop(self, first: int) -> tuple[list[str], str]:
+        """Of the items from `first` on the ids of calls that the client makes, and what was thought before these."""
+        items = self.items[first:]
+        calls = [str(item["call_id"]) for item in items if item["type"] in ("function_call", "custom_tool_call")]
+        return calls, "".join(thought(item) for item in items if item["type"] == "reasoning")
 
     @property
     def next(self) -> tuple[str, int]:

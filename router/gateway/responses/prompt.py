@@ -8,7 +8,7 @@ from datetime import date
 from router.gateway.errors import Json, invalid
 from router.gateway.responses.offer import Offer
 from router.gateway.responses.schema import Context
-from router.gateway.responses.transcript import Transcript, Unseal, cuts, without
+from router.gateway.responses.transcript import Transcript, cuts, without
 from router.harmony.render import render
 from router.harmony.types import Effort, HarmonyError, Message
 
@@ -17,30 +17,29 @@ _ROOM = 4096  # tokens, or a quarter of the context: what truncation leaves for 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What it is made of: `history` are the items before the request's own."""
+    """What it is made of: `history` are the items before the request's own, `transcript` tells of both, `size` as in Intake."""
 
     body: Context
     offer: Offer
     history: Sequence[Json]
     items: Sequence[Json]
+    transcript: Transcript
     effort: Effort
     today: date | None
-    unseal: Unseal
+    size: int
 
     @property
     def context(self) -> list[Json]:
         return [*self.history, *self.items]
 
-    @property
-    def size(self) -> int:
-        """Characters, about."""
-        return sum(len(str(item)) for item in self.context)
-
     def tokens(self, output: Sequence[Json], context: int, left: int | None) -> list[int]:
         """The conversation up to and with this output. With truncation, its oldest messages are left out where the model's
         `context` would not hold it and `left` tokens of an answer besides. Raises ApiError.
         """
-        transcript = self._transcript(output)
+        transcript = self.transcript.copy()
+        for item in output:
+            transcript.add(item)
+        transcript.end()
         try:
             tokens = self._render(transcript.messages)
             most = context - (min(_ROOM, context // 4) if left is None else left)
@@ -57,17 +56,6 @@ class Prompt:
             return "tools"
         places = [tool.place for tool in self.offer.tools if tool.described]
         return f"tools[{places[int(name.removeprefix('tools['))]}]{rest.removeprefix('.function')}"
-
-    def _transcript(self, output: Sequence[Json]) -> Transcript:
-        transcript = Transcript(self.body.instructions, self.unseal)
-        for item in self.history:
-            transcript.add(item)
-        for place, item in enumerate(self.items):
-            transcript.add(item, f"input[{place}]")
-        for item in output:
-            transcript.add(item)
-        transcript.end()
-        return transcript
 
     def _shortened(self, messages: list[Message], most: int) -> list[int]:
         """As much of the conversation as fits, or the least of it that there can be."""

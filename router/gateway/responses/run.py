@@ -1,7 +1,7 @@
 """Makes a response: turns of the model, and calls of the gateway's tools between them. Knows neither HTTP nor store."""
 
 import hashlib
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -10,7 +10,7 @@ from ossia.v1 import engine_pb2
 from router.gateway.chat import ChatChoice
 from router.gateway.errors import ApiError, Json, invalid
 from router.gateway.generation import Source, Usage, total
-from router.gateway.intake import Intake
+from router.gateway.intake import Intake, weight
 from router.gateway.responses.called import Called, McpCall
 from router.gateway.responses.document import ended, failed
 from router.gateway.responses.offer import Offer, OfferedMcp, mcp_name
@@ -77,6 +77,11 @@ class Run:
         return str(self.document["model"])
 
     @property
+    def items(self) -> list[Json]:
+        """Its output so far."""
+        return list(self._output.items)
+
+    @property
     def usage(self) -> Usage:
         return total([choice.usage for choice in self._choices]) if self._choices else Usage(0)
 
@@ -133,8 +138,9 @@ class Run:
             async for batch in batches:
                 yield [*listed, *batch]
                 listed = []
-        finish = None
+        finish, first = None, 0
         while finish is None and (submit := await self._submit()):
+            first = len(self._output.items)
             step, asked = submit
             choice = ChatChoice(self._source, step, asked, self._plan.card)
             self._choices.append(choice)
@@ -150,7 +156,13 @@ class Run:
                     async for batch in batches:
                         yield batch
         yield list(self._output.close("incomplete" if finish == "length" else "completed"))
+        await self._keep(*self._output.loop(first))
         self.document = ended(self.document, self._output.items, self.usage, finish or "length")
+
+    async def _keep(self, calls: Sequence[str], thought: str) -> None:
+        """For a client that sends the calls back without what was thought before them."""
+        if calls and thought:
+            await self._intake.thoughts.keep(self._source.tenant, calls, thought, self._plan.body.stored)
 
     async def _submit(self) -> tuple[Step, engine_pb2.Submit] | None:
         """The next turn; None where there is no room for it. Raises ApiError where there was none for the first."""
@@ -158,7 +170,7 @@ class Run:
         limit = plan.body.max_output_tokens
         left = None if limit is None else limit - self.usage.output
         output, context = self._output.items, plan.card.max_context
-        size = plan.prompt.size + sum(len(str(item)) for item in output)
+        size = plan.prompt.size + weight(output)
         prompt = await self._intake.prepare(size, lambda: plan.prompt.tokens(output, context, left))
         if not first:
             room = context - len(prompt)

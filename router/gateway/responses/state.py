@@ -2,12 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from http import HTTPStatus
 
-from router.gateway.errors import ApiError, Json, invalid, not_found
-from router.gateway.responses.items import Item, Reference, identified
+from router.gateway.errors import Json, invalid, not_found
 from router.gateway.responses.schema import Context
-from router.store.conversations import Duplicate
 from router.store.responses import StoredResponse
 from router.store.store import Store
 
@@ -39,47 +36,31 @@ class State:
         last = len(items) if until is None else next((place for place, item in enumerate(items, 1) if item["id"] == until), 0)
         return items[:last]
 
-    async def input(self, tenant: str, items: Sequence[Item], response_id: str, history: Sequence[Json]) -> list[Json]:
+    async def input(self, tenant: str, items: Sequence[Json], history: Sequence[Json]) -> list[Json]:
         """The request's items as they are kept, each reference replaced by what it refers to."""
         known = {str(item["id"]): item for item in history}
         taken = frozenset(known)
-        kept = iter(identified([item for item in items if not isinstance(item, Reference)], response_id))
         found: dict[str, Json] = {}
         for place, item in enumerate(items):
-            refers = isinstance(item, Reference)
-            own = await self._referred(tenant, str(item.id), place, known) if refers else next(kept)
-            id_ = str(own["id"])
+            id_, refers = str(item["id"]), item["type"] == "item_reference"
             if id_ in found or (id_ in taken and not refers):
                 raise invalid(f"there are two items with the id '{id_}'", f"input[{place}].id")
-            found[id_] = own
+            found[id_] = await self._referred(tenant, id_, place, known) if refers else item
         return list(found.values())
 
     async def keep(self, tenant: str, response: Json, items: Sequence[Json], body: Context) -> None:
-        """Stores a response that has ended, and what it adds to its conversation."""
+        """Stores a response that has ended, and what it adds to its conversation, unless that was deleted meanwhile."""
+        output = response["output"]
+        assert isinstance(output, list)
         async with self._store.transaction():
             await self.put(tenant, response, items, body)
             if body.conversation is not None and response["status"] != "failed":
-                await self._add(tenant, body.conversation.id, items, response)
+                await self._store.conversations.merge(tenant, body.conversation.id, [*items, *output])
 
     async def put(self, tenant: str, response: Json, items: Sequence[Json], body: Context) -> None:
         """Stores a response as it stands."""
         conversation = body.conversation.id if body.conversation else None
         await self._store.responses.put(tenant, response, items, conversation=conversation, previous=body.previous_response_id)
-
-    async def _add(self, tenant: str, conversation: str, items: Sequence[Json], response: Json) -> None:
-        output = response["output"]
-        assert isinstance(output, list)
-        there = await self._store.conversations.items(tenant, conversation)
-        if there is None:  # deleted meanwhile
-            return
-        known = {item["id"] for item in there}
-        try:
-            await self._store.conversations.add(
-                tenant, conversation, [item for item in (*items, *output) if item["id"] not in known]
-            )
-        except Duplicate:
-            message = "another response added items of the same ids to the conversation meanwhile"
-            raise ApiError(HTTPStatus.CONFLICT, message, param="input", code="conflict") from None
 
     async def _chain(self, tenant: str, id_: str) -> list[Json]:
         chain = await self._store.responses.chain(tenant, id_)

@@ -1,6 +1,7 @@
 """From items, as they are kept, to the conversation that harmony renders. Knows neither requests nor the store."""
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import replace
 
 from router.gateway.errors import Json, invalid
@@ -50,6 +51,12 @@ class Transcript:
             case _ if call := made(item):
                 self._call(call, param)
                 self._return(call.id, result_of(item), param)
+
+    def copy(self) -> "Transcript":
+        """One to go on with, while this one stays as it is."""
+        other = copy(self)
+        other.messages, other._params, other._asked = list(self.messages), list(self._params), dict(self._asked)
+        return other
 
     def end(self) -> None:
         """No item follows."""
@@ -111,6 +118,16 @@ class Transcript:
             name = mcp_name(_string(request, "server_label"), _string(request, "name"))
             self._call(ToolCall(_string(request, "id"), name, _string(request, "arguments")), param)
             self._return(_string(request, "id"), _refusal(item.get("reason")), param)
+
+
+def begun(instructions: str | None, history: Iterable[Json], items: Iterable[Json], unseal: Unseal) -> Transcript:
+    """The conversation that a request goes on with: what was before it, and its own `input`. Raises ApiError."""
+    transcript = Transcript(instructions, unseal)
+    for item in history:
+        transcript.add(item)
+    for place, item in enumerate(items):
+        transcript.add(item, f"input[{place}]")
+    return transcript
 
 
 def made(item: Json) -> ToolCall | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from router.gateway.errors import Json
 from router.gateway.responses.schema import SEALED
 from router.gateway.responses.sealed import Sealed
+from router.gateway.responses.written import thought
 
 Seal = Callable[[str], str]
 """Seals a chain of thought."""
@@ -26,7 +27,7 @@ class View:
         if (part := _ON_DEMAND.get(kind)) and f"{kind}.{part}" not in self._include:
             shown[part] = None
         if kind == "reasoning" and SEALED in self._include:
-            shown["encrypted_content"] = item.get("encrypted_content") or self._seal(_reasoning(item))
+            shown["encrypted_content"] = item.get("encrypted_content") or self._seal(thought(item))
         return shown
 
     def response(self, response: Json) -> Json:
@@ -47,9 +48,3 @@ class View:
 def of_tenant(sealed: Sealed, tenant: str, include: Collection[str]) -> View:
     """What a tenant sees, with a seal that is open."""
     return View(include, functools.partial(sealed.seal, tenant))
-
-
-def _reasoning(item: Json) -> str:
-    content = item["content"]
-    assert isinstance(content, list)
-    return "".join(part["text"] for part in content)

@@ -12,6 +12,13 @@ from router.gateway.errors import Json
 from router.gateway.responses.custom import Input
 
 
+def thought(item: Json) -> str:
+    """The text of a `reasoning` item as it is kept."""
+    content = item["content"]
+    assert isinstance(content, list)
+    return "".join(part["text"] for part in content)
+
+
 class Written(ABC):
     """An item being written; `place` is its index among the response's items.
 

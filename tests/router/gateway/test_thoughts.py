@@ -59,6 +59,36 @@ async def test_it_is_put_back_until_the_answer(start: Any) -> None:
         assert not contains(await prompted(gateway, engine, message), THOUGHT)
 
 
+async def test_it_is_put_back_into_responses_as_well(start: Any) -> None:
+    engine = ScriptedEngine(call("weather", "{}", THOUGHT))
+    gateway = await start(engine)
+    tools = [{"type": "function", "name": "weather"}]
+    hello = {"role": "user", "content": "Hi"}
+
+    async def prompted_with(*items: Any) -> list[int]:
+        await gateway.client.responses.create(model=MODEL, input=[hello, *items], tools=tools)
+        return list(engine.submits[-1].prompt)
+
+    for more in ({"store": False}, {"background": True}):
+        made = await gateway.client.responses.create(model=MODEL, input=[hello], tools=tools, **more)
+        if more.get("background"):
+            *_, last = [event async for event in await gateway.client.responses.retrieve(made.id, stream=True)]
+            made = last.response
+        thought, called = (item.model_dump(exclude_none=True) for item in made.output)
+        result = {"type": "function_call_output", "call_id": called["call_id"], "output": "sun"}
+        with_own = await prompted_with(thought, called, result)
+        assert contains(with_own, THOUGHT)
+        assert await prompted_with(called, result) == with_own
+        mine = {**thought, "content": [{"type": "reasoning_text", "text": "Mine."}]}
+        assert not contains(await prompted_with(mine, called, result), THOUGHT)
+        assert not contains(await prompted_with(called, result, {"role": "assistant", "content": "Sunny."}, hello), THOUGHT)
+        chat = {
+            "role": "assistant",
+            "tool_calls": [{"id": called["call_id"], "function": {"name": "weather", "arguments": "{}"}}],
+        }
+        assert contains(await prompted(gateway, engine, chat), THOUGHT)
+
+
 async def test_another_gateway_knows_it_unless_it_is_not_to_be_stored(start: Any, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/db"
     engine = ScriptedEngine(call("weather", "{}", THOUGHT))
@@ -68,6 +98,10 @@ async def test_another_gateway_knows_it_unless_it_is_not_to_be_stored(start: Any
             message = await ask(one, stream=False, store=store)
             assert contains(await prompted(other, engine, message), THOUGHT) == known
             assert contains(await prompted(one, engine, message), THOUGHT)
+            tools: Any = [{"type": "function", "name": "weather"}]
+            made = await one.client.responses.create(model=MODEL, input="Hi", tools=tools, store=store)
+            message["tool_calls"][0]["id"] = made.output[-1].call_id
+            assert contains(await prompted(other, engine, message), THOUGHT) == known
 
 
 async def test_a_tenant_does_not_see_what_another_ones_model_thought() -> None:

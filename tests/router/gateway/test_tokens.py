@@ -49,6 +49,37 @@ async def test_a_chat_is_rendered_as_it_is_submitted(start: Any) -> None:
     assert (await post(gateway, "/v1/render", 400, messages=[]))["error"]["param"] == "messages"
 
 
+async def test_responses_are_rendered_as_they_are_submitted(start: Any) -> None:
+    """With all that they go on from: an earlier response, a conversation."""
+    engine = ScriptedEngine(answer("Hello"))
+    gateway = await start(engine, Settings(prompt_date="none"))
+    first = await post(gateway, "/v1/responses", input="One")
+    conversation = (await gateway.client.conversations.create(items=[{"role": "user", "content": "Two"}])).id
+    for more in ({"previous_response_id": first["id"]}, {"conversation": conversation}, {"truncation": "auto"}):
+        body = {"input": "Three", "instructions": "Rhyme.", "reasoning": {"effort": "low"}, "max_output_tokens": 9, **more}
+        told = await post(gateway, "/v1/responses/render", **body)
+        submitted = len(engine.submits)
+        await post(gateway, "/v1/responses", **body)
+        assert list(engine.submits[submitted].prompt) == told["tokens"]
+        assert told["prompt"].endswith("<|start|>user<|message|>Three<|end|><|start|>assistant")
+        assert (told["count"], told["max_model_len"]) == (len(told["tokens"]), CONTEXT)
+    listed = (await gateway.http.get(f"/v1/conversations/{conversation}/items")).json()
+    assert len(listed["data"]) == 3
+    refused = await post(gateway, "/v1/responses/render", 400, input="x", previous_response_id="resp_none")
+    assert refused["error"]["code"] == "previous_response_not_found"
+
+
+async def test_messages_are_rendered_as_they_are_submitted(start: Any) -> None:
+    engine = ScriptedEngine(answer("x"))
+    gateway = await start(engine, Settings(prompt_date="none"))
+    body = {**ASK, "max_tokens": 9, "system": "Rhyme.", "tools": [{"name": "weather", "input_schema": {}}]}
+    told = await post(gateway, "/v1/messages/render", **body)
+    assert not engine.submits
+    await post(gateway, "/v1/messages", **body)
+    assert list(engine.submits[0].prompt) == told["tokens"]
+    assert (await post(gateway, "/v1/messages/render", 400, **ASK))["type"] == "error"
+
+
 async def test_mistakes_are_the_clients(start: Any) -> None:
     gateway = await start(ScriptedEngine())
     wrong: list[tuple[str, dict[str, Any]]] = [

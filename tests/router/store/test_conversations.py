@@ -1,5 +1,6 @@
 """Conversations, the vault, and what expires."""
 
+import asyncio
 import time
 
 import pytest
@@ -10,6 +11,17 @@ from router.store.store import Store
 
 def items(*ids: str) -> list[dict[str, object]]:
     return [{"id": id_, "type": "message"} for id_ in ids]
+
+
+async def test_those_who_merge_at_once_bring_each_item_once(store: Store) -> None:
+    made = await store.conversations.create("a", {}, items("1"))
+    brought = [items("1", "x", str(number), "\0", "\ud800") for number in range(2, 10)]
+    assert all(await asyncio.gather(*(store.conversations.merge("a", made.id, each) for each in brought)))
+    there = await store.conversations.items("a", made.id)
+    assert there is not None
+    assert there[0]["id"] == "1"
+    assert sorted(str(item["id"]) for item in there) == ["\0", *"123456789", "x"]
+    assert not await store.conversations.merge("b", made.id, items("y"))
 
 
 async def test_a_conversation_grows_at_its_end(store: Store) -> None:

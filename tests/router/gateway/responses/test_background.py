@@ -8,6 +8,7 @@ import grpc
 import openai
 import pytest
 
+from ossia.common.vocabulary import START
 from router.engine import EngineError
 from router.gateway.responses import background
 from tests.fakes.scripted import ScriptedEngine, answer, call, pairs
@@ -58,6 +59,23 @@ async def test_its_stream_can_be_left_and_resumed(start: Any, size: int) -> None
     plain = await gateway.client.responses.create(**ASK)
     with pytest.raises(openai.BadRequestError):
         await gateway.client.responses.retrieve(plain.id, stream=True)
+
+
+async def test_whoever_polls_sees_what_there_is_so_far(start: Any) -> None:
+    place = HELLO.index(START)
+    engine = ScriptedEngine(HELLO[: place + 6], None, HELLO[place + 6 :])
+    gateway = await start(engine)
+    made = await gateway.client.responses.create(**ASK, background=True)
+    async with asyncio.timeout(10):
+        async for event in await gateway.client.responses.retrieve(made.id, stream=True):
+            if event.type == "response.output_item.done":
+                break
+    polled = await gateway.client.responses.retrieve(made.id)
+    assert (polled.status, polled.output) == ("in_progress", [event.item])
+    engine.go.set()
+    final = await ended(gateway, made.id)
+    assert [item.type for item in final.output] == ["reasoning", "message"]
+    assert final.output[0] == event.item
 
 
 async def test_it_can_be_cancelled_and_deleted(start: Any) -> None:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from router.engine import EngineError
 from tests.fakes.scripted import MODEL, ScriptedEngine, answer, call
+from tests.router.gateway.conftest import eventually
 from tests.router.gateway.responses import strict
 from tests.router.gateway.responses.conftest import ASK, WEATHER
 from tests.router.gateway.responses.test_create import contains
@@ -73,6 +74,24 @@ async def test_what_fails_or_is_not_stored_adds_nothing(start: Any) -> None:
     events = [event async for event in await gateway.client.responses.create(**ASK, conversation=conversation, stream=True)]
     assert events[-1].type == "response.failed"
     assert [item async for item in gateway.client.conversations.items.list(conversation)] == []
+
+
+async def test_what_two_responses_add_at_once_is_kept_of_both(start: Any) -> None:
+    """An item that both bring is the conversation's once, and neither is lost."""
+    engine = ScriptedEngine(None, answer("Hello"))
+    gateway = await start(engine)
+    conversation = (await gateway.client.conversations.create()).id
+    asked: Any = {"model": MODEL, "input": [{**NOTE, "id": "msg_mine"}], "conversation": conversation}
+    making = [asyncio.create_task(gateway.client.responses.create(**asked)) for _ in range(2)]
+    await eventually(lambda: engine.running == 2)
+    engine.go.set()
+    made = await asyncio.gather(*making)
+    assert {response.status for response in made} == {"completed"}
+    listed = [item.id async for item in gateway.client.conversations.items.list(conversation, order="asc")]
+    assert listed[0] == "msg_mine"
+    assert set(listed) == {"msg_mine", *(item.id for response in made for item in response.output)}
+    for response in made:
+        assert (await gateway.client.responses.retrieve(response.id)).output == response.output
 
 
 async def test_items_of_one_id_are_refused(start: Any) -> None:
