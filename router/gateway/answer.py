@@ -36,7 +36,7 @@ class Answer(ABC, Generic[P]):
         store: Store | None = None,
     ) -> None:
         self._body = body
-        self._include_usage = body.include_usage
+        self._include_usage, self._continuous = body.include_usage, body.continuous_usage
         self._choices = choices
         self._store = store
         self._wholes: dict[int, P] = {}
@@ -96,7 +96,9 @@ class Answer(ABC, Generic[P]):
 
     def _chunk(self, choices: list[Json]) -> Json:
         chunk: Json = {**self._head, "object": self.objects[1], "choices": choices}
-        return {**chunk, "usage": None} if self._include_usage else chunk
+        if not self._include_usage:
+            return chunk
+        return {**chunk, "usage": self.usage.body() if self._continuous else None}
 
     def _ended(self, choice: Json) -> Json:
         """The choice, with the reason that no `finish_reason` of the API gives."""

@@ -67,9 +67,10 @@ def _is_id(key: str) -> bool:
 
 
 class StreamOptions(Closed):
-    """Details of a stream; its chunks are not padded to hide their lengths."""
+    """Details of a stream; its chunks are not padded to hide their lengths. `continuous_usage_stats` is vLLM's."""
 
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
     include_obfuscation: Literal[False] | None = None
 
 
@@ -112,6 +113,11 @@ class GenerationBody(Body):
     def include_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
+    @property
+    def continuous_usage(self) -> bool:
+        """Whether each chunk says what the request took so far."""
+        return bool(self.stream_options and self.stream_options.continuous_usage_stats)
+
     @cached_property
     def held(self) -> Held | None:
         """What the answer is held to."""
@@ -141,6 +147,8 @@ class GenerationBody(Body):
         """What spans two parameters. Raises ApiError."""
         if self.stream_options is not None and not self.stream:
             raise invalid("'stream_options' is allowed only with 'stream': true", "stream_options")
+        if self.continuous_usage and not self.include_usage:
+            raise invalid("'continuous_usage_stats' needs 'include_usage': true", "stream_options.continuous_usage_stats")
         if self.structured_outputs and self.response_format and self.response_format.held:
             raise invalid("'structured_outputs' and 'response_format' cannot both hold the answer", "structured_outputs")
         if self.ignore_eos and (param := self.needs_grammar):

@@ -11,7 +11,7 @@ Tier = Literal["default", "flex", "priority"]
 
 
 class PromptTokens(TypedDict):
-    """Absent where the engine was let go before it told."""
+    """Absent before the engine has told, which it has not where it was let go before."""
 
     cached_tokens: NotRequired[int]
 

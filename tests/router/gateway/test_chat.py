@@ -52,6 +52,18 @@ async def test_a_stream_carries_reasoning_text_and_usage(start: Any, size: int) 
     assert len({chunk.id for chunk in got["chunks"]}) == 1
 
 
+async def test_every_chunk_says_what_was_used_so_far_where_that_is_asked_for(start: Any) -> None:
+    tokens = answer("Hello there", "Think.")
+    gateway = await start(ScriptedEngine(*pairs(tokens, 1)))
+    options: Any = {"include_usage": True, "continuous_usage_stats": True}
+    got = await collect(await gateway.client.chat.completions.create(**ASK, stream=True, stream_options=options))
+    used = [chunk.usage.completion_tokens for chunk in got["chunks"]]
+    assert (used[0], used[-1]) == (1, len(tokens))
+    assert used == sorted(used) and len(set(used)) > 4
+    first = next(chunk for chunk in got["chunks"] if chunk.choices[0].delta.content)
+    assert first.usage.completion_tokens_details.reasoning_tokens == len(encode("Think."))
+
+
 async def test_a_whole_answer_says_the_same(start: Any) -> None:
     engine = ScriptedEngine(*pairs(answer("Hello", "Think."), 2))
     gateway = await start(engine)

@@ -148,6 +148,11 @@ SHARED: list[tuple[dict[str, Any], str, str]] = [
     (
         {"stream": True, "stream_options": {"continuous_usage_stats": True}},
         "stream_options.continuous_usage_stats",
+        "invalid_value",
+    ),
+    (
+        {"stream": True, "stream_options": {"include_usage": True, "chunk_included_usage": True}},
+        "stream_options.chunk_included_usage",
         "unknown_parameter",
     ),
 ]

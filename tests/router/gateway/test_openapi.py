@@ -147,7 +147,7 @@ ASKED: dict[str, dict[str, Any]] = {
         "logprobs": True,
         "top_logprobs": 1,
         "service_tier": "flex",
-        "stream_options": {"include_usage": True},
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     },
     "/v1/completions": {"model": MODEL, "prompt": "x", "logprobs": 1, "return_token_ids": True},
     "/v1/messages": {
