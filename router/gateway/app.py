@@ -23,6 +23,7 @@ from router.gateway.cluster import Cluster, ClusterView, nothing
 from router.gateway.dialects import refusal
 from router.gateway.entry import Admission, Entry
 from router.gateway.errors import ApiError
+from router.gateway.exposition import Format
 from router.gateway.files import Files
 from router.gateway.health import Health, Target, engine_readiness, own
 from router.gateway.inside import Inside
@@ -48,7 +49,7 @@ def create_app(
     registry: CollectorRegistry | None = None,
     unready: Callable[[], Awaitable[str | None]] | None = None,
     targets: Callable[[], Iterable[Target]] = tuple,
-    exposition: Callable[[], Awaitable[bytes]] | None = None,
+    exposition: Callable[[Format], Awaitable[bytes]] | None = None,
     *,
     cluster: Callable[[], ClusterView] | None = None,
     access: Access | None = None,

@@ -10,7 +10,7 @@ from ossia.v1 import engine_pb2
 from router.access.grant import FREE, STEP, Grant
 from router.engine import Engine, EngineError
 from router.gateway.errors import ApiError, from_engine
-from router.gateway.metrics import Metrics
+from router.gateway.metrics import Metrics, exemplar
 
 FINISH = engine_pb2.FinishReason
 
@@ -64,7 +64,7 @@ class Source:
         if begun:
             self.metrics.inter_token.observe(seconds / tokens)
         else:
-            self.metrics.first_token.observe(seconds)
+            self.metrics.first_token.observe(seconds, exemplar(self.traceparent))
 
 
 def _cut(delta: engine_pb2.Delta, most: int) -> engine_pb2.Delta:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NotRequired
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from router.engine import Engine, EngineError
 from router.gateway.entry import Admission
+from router.gateway.exposition import Format, accepted
 from router.gateway.openapi import Operation
 
 
@@ -50,11 +51,11 @@ def engine_readiness(engine: Engine) -> Callable[[], Awaitable[str | None]]:
     return unready
 
 
-def own(registry: CollectorRegistry) -> Callable[[], Awaitable[bytes]]:
+def own(registry: CollectorRegistry) -> Callable[[Format], Awaitable[bytes]]:
     """What this process alone measures."""
 
-    async def exposition() -> bytes:
-        return generate_latest(registry)
+    async def exposition(wanted: Format) -> bytes:
+        return wanted.encode(registry)
 
     return exposition
 
@@ -64,7 +65,7 @@ class Health:
 
     def __init__(
         self,
-        exposition: Callable[[], Awaitable[bytes]],
+        exposition: Callable[[Format], Awaitable[bytes]],
         admission: Admission,
         unready: Callable[[], Awaitable[str | None]],
         targets: Callable[[], Iterable[Target]],
@@ -97,8 +98,9 @@ class Health:
 
     @Operation("Operation", answer=str, gives="text/plain")
     async def metrics(self, request: Request) -> Response:
-        """Metrics in Prometheus' text format."""
-        return Response(await self._exposition(), media_type=CONTENT_TYPE_LATEST)
+        """Metrics in Prometheus' text format, or with exemplars as OpenMetrics, where the Accept header names that."""
+        wanted = accepted(request.headers.get("accept", ""))
+        return Response(await self._exposition(wanted), media_type=wanted.media_type)
 
     @Operation("Operation", answer=list[TargetGroup])
     async def targets(self, request: Request) -> Response:

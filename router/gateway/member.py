@@ -16,6 +16,7 @@ from router.gateway.seat import ALL, ASK, OWN, SERVING, TELL, Shared
 
 TELL_S = 2.0  # for a process to tell its metrics; after that, what it told last counts
 Work = Callable[[Shared], None]  # what a process does; pickled, so a function of a module
+Answer = Callable[[str], Awaitable[str]]  # in the format of this media type
 
 
 class Member:
@@ -35,7 +36,7 @@ class Member:
         assert self._process and self._process.pid
         return self._process.pid
 
-    async def start(self, answer: Callable[[], Awaitable[str]]) -> None:
+    async def start(self, answer: Answer) -> None:
         """Returns once it serves. `answer` says what the metrics of all are. Raises UserError where it cannot serve."""
         mine, theirs = socket.socketpair()
         with theirs:
@@ -81,7 +82,8 @@ class Member:
         if self._line:
             await self._line.close()
 
-    async def _listen(self, line: Line, answer: Callable[[], Awaitable[str]]) -> None:
+    async def _listen(self, line: Line, answer: Answer) -> None:
+        turn = asyncio.Lock()
         async with asyncio.TaskGroup() as answers:
             while message := await line.receive():
                 word, text = message
@@ -90,14 +92,15 @@ class Member:
                     if self._asked:
                         _settle(self._asked.popleft(), text)
                 elif word == ASK:
-                    answers.create_task(_reply(line, answer))
+                    answers.create_task(_reply(line, turn, answer(text)))
         while self._asked:
             _settle(self._asked.popleft(), self._told)
         await line.close()
 
 
-async def _reply(line: Line, answer: Callable[[], Awaitable[str]]) -> None:
-    await line.send(ALL, await answer())
+async def _reply(line: Line, turn: asyncio.Lock, answer: Awaitable[str]) -> None:
+    async with turn:  # whoever asked takes answers in the order of the questions
+        await line.send(ALL, await answer)
 
 
 def _settle(future: asyncio.Future[str], text: str) -> None:

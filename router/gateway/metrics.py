@@ -36,3 +36,8 @@ class Metrics:
         self.repairs = Counter(
             "ossia_gateway_harmony_repairs", "Places where a model's harmony was malformed and mended.", registry=registry
         )
+
+
+def exemplar(traceparent: str) -> dict[str, str] | None:
+    """What links a measurement to its trace, where that is recorded (https://www.w3.org/TR/trace-context/#sampled-flag)."""
+    return {"trace_id": traceparent[3:35]} if traceparent and int(traceparent[-2:], 16) & 1 else None

@@ -10,10 +10,11 @@ import logging
 import signal
 import time
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter
 
 from ossia.common.errors import UserError
 from router.backoff import Backoff
+from router.gateway.exposition import OPENMETRICS, accepted
 from router.gateway.member import Member, Work
 from router.gateway.seat import announce
 from router.gateway.totals import Totals
@@ -77,7 +78,8 @@ class Processes:
             except UserError as mistake:  # it was none when the others began: what is wrong now may be right soon
                 logger.error("a process cannot start: %s", mistake)
 
-    async def _answer(self) -> str:
+    async def _answer(self, media_type: str) -> str:
         """The metrics of all."""
         texts = await asyncio.gather(*(member.tell() for member in self._members))
-        return self._totals.of([*texts, generate_latest(self._registry).decode()])
+        totals = self._totals.of([*texts, OPENMETRICS.encode(self._registry).decode()])
+        return accepted(media_type).encode(totals).decode()

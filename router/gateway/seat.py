@@ -7,12 +7,13 @@ from collections import deque
 from typing import Protocol
 
 import click
-from prometheus_client import REGISTRY, generate_latest
+from prometheus_client import REGISTRY
 
+from router.gateway.exposition import OPENMETRICS, Format
 from router.gateway.line import Line, spell
 
 # What a process says to its parent, and what that says to it; a text follows where one is named.
-SERVING, MISTAKE, OWN, ASK = "serving", "mistake", "own", "ask"  # mistake and own: a text
+SERVING, MISTAKE, OWN, ASK = "serving", "mistake", "own", "ask"  # mistake and own: a text; ask: a format's media type
 TELL, ALL = "tell", "all"  # all: a text
 
 
@@ -24,7 +25,7 @@ class Seat(Protocol):
     async def serving(self, url: str) -> None:
         """Requests may come."""
 
-    async def metrics(self) -> bytes:
+    async def metrics(self, wanted: Format) -> bytes:
         """What /metrics shows."""
 
     async def left(self) -> None:
@@ -43,8 +44,8 @@ class Alone:
     async def serving(self, url: str) -> None:
         announce(url)
 
-    async def metrics(self) -> bytes:
-        return generate_latest(REGISTRY)
+    async def metrics(self, wanted: Format) -> bytes:
+        return wanted.encode(REGISTRY)
 
     async def left(self) -> None:
         await asyncio.Event().wait()
@@ -69,11 +70,11 @@ class Shared:
         self._listening = asyncio.create_task(self._listen(self._line))
         await self._line.send(SERVING)
 
-    async def metrics(self) -> bytes:
+    async def metrics(self, wanted: Format) -> bytes:
         assert self._line, "no request comes before it serves"
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._asked.append(future)
-        await self._line.send(ASK)
+        await self._line.send(ASK, wanted.media_type)
         return (await future).encode()
 
     async def left(self) -> None:
@@ -109,4 +110,4 @@ def announce(url: str) -> None:
 
 
 def _own() -> str:
-    return generate_latest(REGISTRY).decode()
+    return OPENMETRICS.encode(REGISTRY).decode()

@@ -2,6 +2,8 @@
 
 from typing import Any, cast
 
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from ossia.v1 import engine_pb2, fleet_pb2
@@ -59,6 +61,27 @@ async def test_metrics_count_what_passed(start: Any) -> None:
     assert samples["ossia_gateway_time_to_first_token_seconds_count", ()] == 1
     assert samples["ossia_gateway_inter_token_seconds_count", ()] == 1
     assert samples["ossia_gateway_in_flight_requests", ()] == 0
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PROMETHEUS = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+
+
+@pytest.mark.parametrize(("flags", "traces"), [("01", {TRACE}), ("00", set())])
+async def test_times_lead_to_the_traces_that_were_recorded(start: Any, flags: str, traces: set[str]) -> None:
+    gateway = await start(ScriptedEngine(answer("Hello")))
+    headers = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-{flags}"}
+    await gateway.http.post("/v1/completions", json={"model": MODEL, "prompt": [1, 2, 3]}, headers=headers)
+    await eventually(lambda: gateway.metric("ossia_gateway_requests_total", route="/v1/completions", status="200"))
+    told = await gateway.http.get("/metrics", headers={"accept": PROMETHEUS})
+    assert told.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    samples = [sample for family in openmetrics(told.text) for sample in family.samples if sample.exemplar]
+    for name in ("time_to_first_token", "request"):
+        found = {each.exemplar.labels["trace_id"] for each in samples if each.name == f"ossia_gateway_{name}_seconds_bucket"}
+        assert found == traces
+    plain = await gateway.http.get("/metrics", headers={"accept": "text/html,*/*"})
+    assert plain.headers["content-type"].startswith("text/plain; version=")
+    assert TRACE not in plain.text
 
 
 async def test_malformed_harmony_is_counted(start: Any) -> None:

@@ -98,6 +98,7 @@ async def test_all_serve_any_tells_the_metrics_of_all_and_a_stop_lets_requests_e
             told = await gateway.metrics()
             assert told["ossia_gateway_requests_total"] == 20
             assert told["ossia_gateway_output_tokens_total"] == 60
+        await both_formats_are_told_at_once(gateway)
         async with httpx.AsyncClient(base_url=gateway.url) as http:
             targets = (await http.get("/metrics/targets")).json()
         assert targets[0]["labels"] == {"part": "gateway", "pid": str(gateway.process.pid)}
@@ -106,6 +107,14 @@ async def test_all_serve_any_tells_the_metrics_of_all_and_a_stop_lets_requests_e
             with pytest.raises(UserError, match=f"port {port} on 127.0.0.1 is in use"):
                 run(GatewayConfig(fleet="static:127.0.0.1:1", port=port, processes=processes))
         await stop_amid_a_stream(gateway)
+
+
+async def both_formats_are_told_at_once(gateway: Gateway) -> None:
+    kinds = ["application/openmetrics-text", "text/plain"] * 4
+    async with httpx.AsyncClient(base_url=gateway.url) as http:
+        told = await asyncio.gather(*(http.get("/metrics", headers={"accept": kind}) for kind in kinds))
+    assert [answer.headers["content-type"].partition(";")[0] for answer in told] == kinds
+    assert [answer.text.endswith("# EOF\n") for answer in told] == [True, False] * 4
 
 
 async def stop_amid_a_stream(gateway: Gateway) -> None:
@@ -165,7 +174,7 @@ def _stuck(seat: Shared) -> None:
     asyncio.run(serve())
 
 
-async def _nothing() -> str:
+async def _nothing(media_type: str) -> str:
     return ""
 
 

@@ -1,8 +1,10 @@
 """The metrics of several processes, added up."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
+from router.gateway.exposition import OPENMETRICS, PROMETHEUS
 from router.gateway.totals import Totals
 
 
@@ -17,13 +19,13 @@ class Process:
         Gauge("process_start_time_seconds", "When.", registry=self.registry).set(began)
 
     def text(self) -> str:
-        return generate_latest(self.registry).decode()
+        return OPENMETRICS.encode(self.registry).decode()
 
 
-def values(text: str) -> dict[str, float]:
+def values(totals: Collector) -> dict[str, float]:
     return {
         sample.name + "".join(sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(OPENMETRICS.encode(totals).decode())
         for sample in family.samples
         if not sample.name.endswith("_created")
     }
@@ -58,7 +60,27 @@ def test_counts_histograms_and_gauges_are_sums_and_a_beginning_is_the_first() ->
 
 def test_one_process_is_told_as_it_tells_itself() -> None:
     one, _ = two()
-    assert sorted(Totals().of([one.text()]).splitlines()) == sorted(one.text().splitlines())
+    one.seconds.observe(1.2, {"trace_id": "a"})
+    told = Totals().of([one.text()])
+    for form in (OPENMETRICS, PROMETHEUS):
+        assert lines(form.encode(told)) == lines(form.encode(one.registry))
+
+
+def lines(text: bytes) -> list[bytes]:
+    """In any order; a time may have more digits than it needs."""
+    return sorted(line.rstrip(b"0") for line in text.splitlines())
+
+
+def test_the_newest_exemplar_of_a_bucket_is_told() -> None:
+    one, other = two()
+    one.seconds.observe(1.2, {"trace_id": "older"})
+    other.seconds.observe(1.4, {"trace_id": "newer"})
+    one.seconds.observe(0.1, {"trace_id": "alone"})
+    totals = Totals()
+    totals.ended(other.text())
+    told = [line for line in OPENMETRICS.encode(totals.of([one.text(), ""])).decode().splitlines() if " # " in line]
+    assert len(told) == 2
+    assert "alone" in told[0] and "newer" in told[1]
 
 
 def test_what_an_ended_process_counted_stays_and_its_gauges_go() -> None:
@@ -76,5 +98,6 @@ def test_what_an_ended_process_counted_stays_and_its_gauges_go() -> None:
 
 def test_when_a_count_began_is_no_count() -> None:
     one, other = two()
-    began = [line for line in Totals().of([one.text(), other.text()]).splitlines() if line.startswith("seconds_created")]
+    told = OPENMETRICS.encode(Totals().of([one.text(), other.text()])).decode()
+    began = [line for line in told.splitlines() if line.startswith("seconds_created")]
     assert began == [line for line in one.text().splitlines() if line.startswith("seconds_created")]
