@@ -144,7 +144,8 @@ def test_other_windows_are_given_up_and_the_sliding_group_stays_small() -> None:
     while harness.scheduler.busy:
         harness.step()
         assert sliding.used <= harness.limits.geometry.entitled
-    assert len(sliding.names) == 2 * harness.limits.geometry.width  # before the prompt's end, and where it stopped
+    width = harness.limits.geometry.width
+    assert len(sliding.names) == width + 1 + width  # before the prompt's end and its last token, and where it stopped
 
 
 def test_cached_windows_make_room_and_the_hit_is_shortened() -> None:
@@ -209,7 +210,7 @@ def test_a_turn_whose_reasoning_is_left_out_goes_on_from_the_prompts_end() -> No
     harness.run()
     second = harness.submit(1, [*prompt, 90, 91, 92], ONE)
     harness.run()
-    assert second.cached == whole(len(prompt) - 1)
+    assert second.cached == len(prompt) == whole(len(prompt))
 
 
 def test_a_preempted_request_goes_on_from_what_is_cached_still() -> None:
