@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ossia.common import vocabulary
 from ossia.common.errors import UserError
-from ossia.common.vocabulary import FIRST_SPECIAL, SIZE, Detokenizer
+from ossia.common.vocabulary import FIRST_SPECIAL, SIZE, Detokenizer, Vocabulary
 from tests.router.harmony.streams import RELAXED
 
 SPECIAL = [vocabulary.token_bytes(token).decode() for token in range(FIRST_SPECIAL, SIZE)]
@@ -102,9 +102,13 @@ def test_another_owner_of_the_module_is_refused(monkeypatch: pytest.MonkeyPatch)
         vocabulary.load.__wrapped__()
 
 
-def test_other_ids_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary, "_SPELLED", {vocabulary.CALL: "<|dial|>"})
-    with pytest.raises(UserError, match="dial"):
+@pytest.mark.parametrize("token", [0, 12_345, FIRST_SPECIAL - 1, vocabulary.CALL, SIZE - 1])
+def test_a_damaged_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch, token: int) -> None:
+    """One id with another's bytes is enough."""
+    damaged = Vocabulary()
+    damaged.table = (*damaged.table[:token], damaged.table[1], *damaged.table[token + 1 :])
+    monkeypatch.setattr(vocabulary, "Vocabulary", lambda: damaged)
+    with pytest.raises(UserError, match="install the pinned version again"):
         vocabulary.load.__wrapped__()
 
 

@@ -6,6 +6,7 @@ is downloaded. openai-harmony, which owns the same import name, downloads it at 
 
 import codecs
 import functools
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
@@ -47,17 +48,8 @@ _CUT = re.compile(r"(?<=[^\W_])(?=[\s!-&(-/:-@\[-`{-~])")
 """Between a letter or digit and space or punctuation that is no apostrophe: there a token ends and the next begins. No run of
 `_LONG_RUN` goes across."""
 
-_SPELLED = {
-    STARTOFTEXT: "<|startoftext|>",
-    ENDOFTEXT: "<|endoftext|>",
-    RETURN: "<|return|>",
-    CONSTRAIN: "<|constrain|>",
-    CHANNEL: "<|channel|>",
-    START: "<|start|>",
-    END: "<|end|>",
-    MESSAGE: "<|message|>",
-    CALL: "<|call|>",
-}
+_SHA256 = "31a726325e484f1f2fecb813cd513781b8b6dde0e299675489ababc53a39eda4"
+"""Of gpt-oss's whole table: the bytes of each id in hexadecimal, a line each."""
 
 
 class Vocabulary:
@@ -88,7 +80,7 @@ class Vocabulary:
 def load() -> Vocabulary:
     """The one vocabulary of this process; call it at boot (about 0.5 s), so that what is wrong shows there.
 
-    Raises UserError where another distribution owns the module or the vocabulary is not gpt-oss's.
+    Raises UserError where another distribution owns the module or any id of the vocabulary is not gpt-oss's.
     """
     owners = set(metadata.packages_distributions().get("openai_harmony", ()))
     if owners != {"oss-harmony"}:
@@ -97,10 +89,10 @@ def load() -> Vocabulary:
             f"the module openai_harmony comes from {names}: uninstall that and reinstall oss-harmony, which works offline"
         )
     vocabulary = Vocabulary()
-    wrong = [spelled for token, spelled in _SPELLED.items() if vocabulary.table[token] != spelled.encode()]
-    if wrong:
+    if hashlib.sha256("\n".join(map(bytes.hex, vocabulary.table)).encode()).hexdigest() != _SHA256:
+        version = metadata.version("oss-harmony")
         raise UserError(
-            f"oss-harmony {metadata.version('oss-harmony')} has other ids for {', '.join(wrong)}: install the pinned version"
+            f"the vocabulary of oss-harmony {version} is not gpt-oss's, or is damaged: install the pinned version again"
         )
     return vocabulary
 
