@@ -14,6 +14,7 @@ START, CHANNEL, CONSTRAIN = "\u2401", "\u2402", "\u2403"
 
 _CHANNELS = r"(?:analysis|commentary|final)"
 _ADDRESS = r"[\w.:/-]+"
+_WORD = rf"[^\s{START}{CHANNEL}{CONSTRAIN}]+"
 _CANONICAL = re.compile(
     rf"{START}assistant(?: to={_ADDRESS})?{CHANNEL}{_CHANNELS}(?: to={_ADDRESS})?(?: ?{CONSTRAIN}\w+| json| code)? ?", re.ASCII
 )
@@ -22,16 +23,18 @@ _TRUNCATED = re.compile(
     rf"(?:\s*{CONSTRAIN}\s*[a-z]*|\s+(?:json|code)\b)?",
     re.ASCII,
 )
-_RECIPIENT = re.compile(
-    rf"to=\s*([^\s{START}{CHANNEL}{CONSTRAIN}]+)|\b(functions\.[^\s{START}{CHANNEL}{CONSTRAIN}]+)", re.ASCII
-)
+_RECIPIENT = re.compile(rf"to=\s*({_WORD})|\b(functions\.{_WORD})", re.ASCII)
 _FOREIGN = re.compile(
-    rf"{START}\s*(?:(?:user|system|developer|tool)\b|(?!\s|assistant).*\bto=assistant\b)", re.ASCII | re.DOTALL
+    rf"{START}\s*(?:(?:user|system|developer|tool)\b|(?!\s|assistant(?!{_WORD})).*\bto=assistant\b)", re.ASCII | re.DOTALL
 )
 _NAME = re.compile(_ADDRESS, re.ASCII)
+_PLACED = re.compile(rf"{START}\s*(?:assistant)?|[{CHANNEL}{CONSTRAIN}]\s*(?:{_WORD})?", re.ASCII)
+"""What is known by its place."""
 _CONTENT_TYPE = re.compile(rf"{CONSTRAIN}\s*(\w{{1,64}})|\s(json|code)\s*$", re.ASCII)
 _MAX_NAME = 256
 _WORDS = ("assistant", "analysis", "commentary", "final", "json", "code", "to=")
+_NOBODY = ("assistant", "user", "all")
+"""Recipients that are no tools."""
 
 
 Channel = Literal["analysis", "commentary", "final"]
@@ -70,7 +73,7 @@ def complete(text: str) -> Header:
     channel = cast(Channel, channels[-1])
     found = _CONTENT_TYPE.search(text)
     content_type = found and (found[1] or found[2])
-    if name := _tool(text):
+    if name := _tool(text) or ("" if channel == "analysis" else _bare(text)):
         return Header(Target.CALL, channel, name, content_type, canonical=canonical)
     target = Target.REASONING if channel == "analysis" else Target.TEXT
     return Header(target, channel, content_type=content_type, canonical=canonical)
@@ -96,11 +99,21 @@ def may_begin(text: str) -> bool:
 
 def _tool(text: str) -> str:
     """The name of the tool that the header addresses, `functions.` taken off; empty where it addresses none."""
-    for match in _RECIPIENT.finditer(text):
-        address = match[1] or match[2]
-        while address.startswith("functions."):
-            address = address.removeprefix("functions.")
-        name = _NAME.match(address)
-        if name and name[0] not in ("assistant", "user", "all") and len(name[0]) <= _MAX_NAME:
-            return name[0]
-    return ""
+    return next(filter(None, (_named(match[1] or match[2]) for match in _RECIPIENT.finditer(text))), "")
+
+
+def _bare(text: str) -> str:
+    """The same where `to=` is missing: as for oss-harmony, one word alone is the recipient, or the first of two."""
+    words = [] if "to=" in text else re.findall(_WORD, _PLACED.sub(" ", text), re.ASCII)
+    return _named(words[0]) if 0 < len(words) <= 2 and words[0] not in _WORDS else ""
+
+
+def _named(address: str) -> str:
+    """The tool of that address, which what no name holds ends; empty where it is none."""
+    function = address.startswith("functions.")
+    while address.startswith("functions."):
+        address = address.removeprefix("functions.")
+    name = _NAME.match(address)
+    if name is None or len(name[0]) > _MAX_NAME or (name[0] in _NOBODY and not function):
+        return ""
+    return name[0]

@@ -1,5 +1,6 @@
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import openai_harmony as library
 import pytest
@@ -15,15 +16,25 @@ from tests.router.harmony.streams import RELAXED, SPECIAL, Turn, parse, tokens
 NAME = re.compile(r"[A-Za-z0-9_.:/-]+")
 
 
-def reference(ids: Sequence[int]) -> Turn:
-    """What oss-harmony's parser says; it raises on what is not valid."""
+def library_messages(ids: Sequence[int]) -> list[library.Message] | None:
+    """What oss-harmony's parser makes of a turn; None where it raises."""
     parser = library.StreamableParser(vocabulary.load().encoding, library.Role.ASSISTANT)
-    for token in ids:
-        parser.process(token)
-    parser.process_eos()
+    try:
+        for token in ids:
+            parser.process(token)
+        parser.process_eos()
+    except (library.HarmonyError, OverflowError):
+        return None
+    return parser.messages
+
+
+def gathered(messages: Sequence[library.Message]) -> Turn:
+    """The assistant's part of it."""
     turn = Turn()
-    for message in parser.messages:
+    for message in messages:
         text = "".join(part.text for part in message.content)
+        if message.author.role is not library.Role.ASSISTANT:
+            continue
         if message.recipient is not None:
             turn.calls.append((message.recipient.removeprefix("functions."), text))
         elif message.channel == "analysis":
@@ -31,6 +42,76 @@ def reference(ids: Sequence[int]) -> Turn:
         else:
             turn.text += text
     return turn
+
+
+@dataclass
+class Part:
+    """One message of a stream that the library can read, as tokens and as it reads them."""
+
+    first: bool
+    head: list[int]
+    body: list[int]
+    read: library.Message
+
+    @property
+    def header(self) -> str:
+        return vocabulary.decode(self.head)
+
+    @property
+    def recipient(self) -> str:
+        return self.read.recipient or ""
+
+    @property
+    def bare(self) -> str:
+        """A recipient without `to=`."""
+        return "" if f"to={self.recipient}" in self.header else self.recipient
+
+
+def parts(ids: Sequence[int], messages: Sequence[library.Message]) -> list[Part]:
+    """As the library cuts a stream: a header goes on to `<|message|>`, a body to a token that ends it."""
+    result: list[Part] = []
+    rest = list(ids)
+    for read in messages:
+        middle = rest.index(vocabulary.MESSAGE)
+        ends = (place for place, token in enumerate(rest) if place > middle and token in ENDS)
+        end = next(ends, len(rest))
+        begin = 0 if not result else 1  # behind `<|start|>`
+        result.append(Part(not result, rest[begin:middle], rest[middle + 1 : end], read))
+        rest = rest[end + 1 :]
+    return result
+
+
+ENDS = (vocabulary.END, vocabulary.RETURN, vocabulary.CALL)
+CHANNELS = ("analysis", "commentary", "final")
+DIFFERENCES: dict[str, Callable[[Part], object]] = {
+    "special tokens are neither text nor part of a name, a role or a channel": lambda part: (
+        any(token >= FIRST_SPECIAL for token in part.body)
+        or any(token >= FIRST_SPECIAL for token in part.head if token not in (vocabulary.CHANNEL, vocabulary.CONSTRAIN))
+        or part.head.count(vocabulary.CHANNEL) > 1
+        or "<|" in f"{part.bare}{part.read.author.name or ''}"
+    ),
+    "text in place of the first header is the answer, at once": lambda part: (
+        part.first and re.match(r"\s*(?!to=|assistant\b|analysis\b|commentary\b|final\b|json\b|code\b|<\||$)", part.header)
+    ),
+    "a header whose first word is no role is the assistant's": lambda part: (
+        part.read.author.name is not None and part.recipient != "assistant"
+    ),
+    "a word that says the channel or the type of the content is no tool": lambda part: part.bare in (*CHANNELS, "json", "code"),
+    "nor are `assistant`, `user` and `all`": lambda part: part.recipient in ("assistant", "user", "all"),
+    "a word without `to=` is no tool on the analysis channel": lambda part: (
+        part.read.channel == "analysis" and not part.bare.startswith("functions.") and part.bare
+    ),
+    "`to=` and the names of channels count wherever they stand in a word": lambda part: (
+        "to=" in f"{part.read.channel or ''} {part.recipient} {part.read.content_type or ''}"
+        or any(name in word and name != word for name in CHANNELS for word in (part.read.channel or "", part.bare))
+    ),
+    "a character that no name has ends it": lambda part: part.read.recipient is not None and not NAME.fullmatch(part.recipient),
+    "`functions.` stands before a name once": lambda part: part.recipient.startswith("functions.functions."),
+    "a name has at most 256 characters, a header at most 64 tokens": lambda part: (
+        len(part.recipient) > 256 or len(part.head) > 64
+    ),
+}
+"""Where ours reads otherwise what the library can read, and why. `docs/develop.md` has the same list."""
 
 
 names = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_-]{0,20}", fullmatch=True).map("functions.".__add__) | st.sampled_from(
@@ -83,30 +164,92 @@ def mutations(draw: st.DrawFn) -> list[int]:
     return stream[: draw(st.integers(0, len(stream)))] if draw(st.booleans()) else stream
 
 
+@st.composite
+def headings(draw: st.DrawFn) -> list[int]:
+    """Messages whose headers are words in any order."""
+    words = st.sampled_from(
+        [
+            "assistant",
+            "user",
+            "tool",
+            "functions.f",
+            "get_weather",
+            "to=f",
+            "to=functions.g",
+            "json",
+            "code",
+            "analysis",
+            " ",
+            "é",
+        ]
+    )
+    channel = st.sampled_from(["", *(f"<|channel|>{name}" for name in (*CHANNELS, "other"))])
+    kind = st.sampled_from(["", "<|constrain|>json", " <|constrain|>json"])
+    result: list[int] = []
+    for index in range(draw(st.integers(1, 3))):
+        begin = "<|start|>" + draw(st.sampled_from(["assistant", "assistant", "user", "tool", "x"])) if index else ""
+        before = (
+            " ".join(draw(st.lists(words, max_size=2))) if index else draw(st.sampled_from(["", " to=f", "assistant", "final"]))
+        )
+        after = " ".join(draw(st.lists(words, max_size=2)))
+        header = f"{begin} {before}{draw(channel)} {after}{draw(kind)}<|message|>"
+        result += tokens(header) + vocabulary.encode(draw(contents)) + tokens(draw(st.sampled_from(["<|end|>", "<|call|>"])))
+    return result
+
+
 @RELAXED
 @given(streams(), st.lists(st.integers(0, 200)))
 def test_equals_the_library_on_valid_streams(stream: list[int], cuts: list[int]) -> None:
     turn, parser = parse(stream, cuts)
-    assert turn == reference(stream)
+    messages = library_messages(stream)
+    assert messages is not None
+    assert turn == gathered(messages)
     assert parser.repairs == 0
 
 
-_MISREAD = re.compile(r"<\|channel\|>(analysis|commentary|final)<\|constrain\|>|<\|endoftext\|>|\N{REPLACEMENT CHARACTER}")
-"""The library takes `<|constrain|>json` right behind a channel for a recipient, an end for text, and loses what is behind bytes
-that are no text."""
+ANSWER = "<|channel|>final<|message|>Hi<|end|>"
+
+
+@pytest.mark.parametrize(
+    ("place", "spelled"),
+    [
+        (0, "<|channel|>final<|message|>a<|channel|>b<|end|>"),
+        (0, "<|channel|>analysis<|channel|>final<|message|>Hi<|return|>"),
+        (0, "<|start|>assistant<|channel|>final<|message|>Hi<|return|>"),
+        (1, "Hello<|message|>there<|end|>"),
+        (2, f"{ANSWER}<|start|>f to=functions.g<|channel|>commentary<|message|>1<|call|>"),
+        (2, f"{ANSWER}<|start|> to=functions.f<|channel|>commentary<|message|>1<|call|>"),
+        (3, "<|channel|>final json<|message|>{}<|return|>"),
+        (3, "final<|message|>Hi<|return|>"),
+        (4, "<|channel|>commentary to=user<|message|>Hi<|end|>"),
+        (5, "<|channel|>analysis hm<|message|>a<|end|>"),
+        (6, "<|channel|>analysisanalysis<|message|>a<|end|>"),
+        (6, "<|channel|>commentaryto=functions.f<|message|>{}<|call|>"),
+        (7, "<|channel|>commentary to=functions.f,<|message|>{}<|call|>"),
+        (7, "<|channel|>commentary to= functions.f<|message|>{}<|call|>"),
+        (8, "<|channel|>commentary to=functions.functions.f<|message|>{}<|call|>"),
+        (9, f"<|channel|>commentary to={'a' * 257}<|message|>1<|call|>"),
+        (9, f"<|channel|>commentary to={'é' * 65}<|message|>1<|call|>"),
+    ],
+)
+def test_each_difference_is_one(place: int, spelled: str) -> None:
+    ids = tokens(spelled)
+    messages = library_messages(ids)
+    assert messages is not None
+    assert list(DIFFERENCES)[place] in [name for part in parts(ids, messages) for name in differs(part)]
+    assert parse(ids)[0] != gathered(messages)
+
+
+def differs(part: Part) -> list[str]:
+    return [name for name, applies in DIFFERENCES.items() if applies(part)]
 
 
 @RELAXED
-@given(mutations())
-def test_equals_the_library_wherever_nothing_needs_repair(stream: list[int]) -> None:
-    turn, parser = parse(stream)
-    try:
-        expected = reference(stream)
-    except (library.HarmonyError, OverflowError):
-        return
-    text = vocabulary.decode([token for token in stream if token >= 0])
-    if not (parser.repairs or _MISREAD.search(text)):
-        assert turn == expected
+@given(mutations() | headings())
+def test_equals_the_library_wherever_that_one_succeeds(stream: list[int]) -> None:
+    messages = library_messages(stream)
+    if messages is not None and not any(map(differs, parts(stream, messages))):
+        assert parse(stream)[0] == gathered(messages)
 
 
 @RELAXED
@@ -158,6 +301,11 @@ CALL = [("f", '{"a":1}')]
         ('<|channel|>analysis to=functions.f<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
         ('<|channel|>commentary to=f <|constrain|>json<|message|>{"a":1}<|end|>', Turn(calls=CALL)),
         ('<|channel|>commentary functions.f<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
+        ('<|channel|>commentary f<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
+        ('<|channel|>commentary f <|constrain|>json<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
+        ('<|channel|>commentary f json<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
+        ("<|channel|>analysis f<|message|>Hm<|end|>", Turn("Hm")),
+        ("<|channel|>commentary to=functions.user<|message|>q<|call|>", Turn(calls=[("user", "q")])),
         ('<|channel|>commentary to=functions.functions.f<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
         (' to=functions.f<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
         ("<|channel|>analysis to=browser.search code<|message|>q<|call|>", Turn(calls=[("browser.search", "q")])),
