@@ -1,10 +1,12 @@
 """The engine on the torch runner: what a request yields among 64 others is what it yields alone, on any number of ranks."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -54,6 +56,17 @@ class Counting:
         self.length = 0
         self.masks: dict[tuple[int, int], Mask] = {}
 
+    @property
+    def slow(self) -> bool:
+        return isinstance(self.mask(), np.ndarray)
+
+    @property
+    def stalled(self) -> bool:
+        return False
+
+    def renew(self) -> None:
+        """Never needed."""
+
     def mask(self) -> Allowed:
         if self.length % 3 == 0:
             return self._ids(100 + self.length, TINY.vocab_size)
@@ -98,12 +111,19 @@ def cases(greedy: bool) -> list[Case]:
     return made
 
 
-def run(runner: Runner, limits: Limits, requests: Sequence[Case], numbers: Sequence[int]) -> tuple[list[list[Output]], Stepper]:
-    """The outputs of each of those numbers, and the engine that they ran in."""
+def run(
+    runner: Runner,
+    limits: Limits,
+    requests: Sequence[Case],
+    numbers: Sequence[int],
+    delivered: Mapping[int, list[int]] = MappingProxyType({}),
+) -> tuple[list[list[Output]], Stepper]:
+    """The outputs of each of those numbers, behind what was delivered of it before, and the engine that they ran in."""
     stepper = Stepper(runner, limits)
     for number in numbers:
         grammar = Counting() if number % 4 == 0 else None
-        stepper.submit(limits.accept((0, number), *requests[number], grammar=grammar))
+        resume = delivered.get(number, [])
+        stepper.submit(limits.accept((0, number), *requests[number], resume=resume, grammar=grammar))
     outputs: dict[int, list[Output]] = {number: [] for number in numbers}
     while stepper.busy:
         for output in stepper.step().outputs:
@@ -178,11 +198,36 @@ def test_greedy_in_float32_on_any_layout(ranks: int, experts: str, path: Path, g
     assert run_gang(spec(path, layout, "float32"), lead_greedy) == greedy
 
 
-def test_seeded_in_deterministic_mode(path: Path) -> None:
-    """To the bit, in the dtype that is most easily upset."""
-    runner, requests = build(spec(path, Layout(), "bfloat16", deterministic=True), 0, None), cases(greedy=False)
-    for number, found in enumerate(together(runner, requests)):
-        assert found == alone(runner, requests, number)
+@pytest.fixture(scope="module")
+def deterministic(path: Path) -> Runner:
+    """In the dtype that is most easily upset."""
+    return build(spec(path, Layout(), "bfloat16", deterministic=True), 0, None)
+
+
+@pytest.fixture(scope="module")
+def seeded(deterministic: Runner) -> list[Told]:
+    """What each request yields among the others, in deterministic mode."""
+    return together(deterministic, cases(greedy=False))
+
+
+def test_seeded_in_deterministic_mode(deterministic: Runner, seeded: list[Told]) -> None:
+    """To the bit."""
+    for number, found in enumerate(seeded):
+        assert found == alone(deterministic, cases(greedy=False), number)
+
+
+def lead_resumed(delivered: Mapping[int, list[int]], runner: Runner, pipe: Connection) -> list[Told]:
+    outputs, _ = run(runner, LIMITS, cases(greedy=False), range(COUNT), delivered)
+    return [told(found) for found in outputs]
+
+
+def test_seeded_in_deterministic_mode_on_another_replica(path: Path, seeded: list[Told]) -> None:
+    """Which goes on, in a process of its own, behind the first half of what each request has yielded here."""
+    halves = {number: tokens[: len(tokens) // 2] for number, (tokens, _, _) in enumerate(seeded)}
+    rest = run_gang(spec(path, Layout(), "bfloat16", deterministic=True), partial(lead_resumed, halves))
+    for number, (tokens, logprobs, _) in enumerate(seeded):
+        assert rest[number][:2] == (tokens[len(halves[number]) :], logprobs[len(halves[number]) :])
+    assert sum(map(len, halves.values())) > 4 * COUNT, "there is much to go on behind"
 
 
 def lead_seeded(runner: Runner, pipe: Connection) -> tuple[list[Told], list[Told]]:
