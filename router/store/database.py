@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alembic.util import CommandError
-from sqlalchemy import URL, ColumnElement, Connection, Double, Insert, Table, event, func, literal_column, make_url
+from sqlalchemy import URL, ColumnElement, Connection, Double, Insert, Table, event, func, literal_column, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from ossia.common.errors import UserError
 from router.store.migrate import upgrade
+from router.store.text import storable
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 _OTHERS = 100  # who make the database at the same time
@@ -94,7 +95,7 @@ class Database:
                 finally:
                     self._current.reset(token)
         for topic in transaction.topics:
-            self._wake(topic)
+            self.wake(topic)
 
     def tell(self, topic: str) -> None:
         """Wakes who listens, in this process, once the transaction that the task is in is committed."""
@@ -134,6 +135,11 @@ class Database:
         keys = [column.name for column in table.primary_key.columns]
         return made.on_conflict_do_update(index_elements=keys, set_={name: values[name] for name in replace})
 
+    async def alone(self, connection: AsyncConnection, name: str) -> None:
+        """Holds off whoever else asks for this name until the transaction ends; in SQLite nobody else writes anyhow."""
+        if not self.is_sqlite:
+            await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(storable(name), 0))))
+
     @property
     def now(self) -> ColumnElement[float]:
         """The database's clock, which all processes share. Seconds since the Unix epoch."""
@@ -168,7 +174,8 @@ class Database:
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return self._url.set(database=str(Path(folder) / "store.db"))
 
-    def _wake(self, topic: str) -> None:
+    def wake(self, topic: str) -> None:
+        """Tells who listens, in this process."""
         for heard in self._listeners.get(topic, ()):
             heard.set()
 

@@ -13,7 +13,9 @@ from router.store.tables import keys
 
 @dataclass(frozen=True)
 class StoredKey:
-    """`digest` is the key's, hexadecimal. Times in unix seconds. `models` of None are all; `limits` as access has them."""
+    """`digest` is the key's, hexadecimal. Times in unix seconds. `models` of None are all; `limits` and what
+    follows as access has them.
+    """
 
     id: str
     digest: str
@@ -21,6 +23,8 @@ class StoredKey:
     name: str
     models: Sequence[str] | None = None
     limits: dict[str, int] = field(default_factory=dict)
+    highest_priority: int | None = None
+    reasoning: str = "both"
     created: float = field(default_factory=time.time)
     expires: float | None = None
     revoked: float | None = None

@@ -121,12 +121,14 @@ work = Table(
     _name("id"),
     _name("tenant"),
     _number("priority"),
+    _number("turn", server_default="0"),
     Column("owner", Name),
     _number("attempt"),
     _time("free_at"),
     _content(),
     UniqueConstraint("kind", "id"),
-    Index(None, "kind", "priority", "place"),
+    Index(None, "kind", "priority", "turn", "place"),
+    Index(None, "kind", "tenant", "priority", "turn"),
 )
 
 completions = Table(
@@ -209,6 +211,8 @@ keys = Table(
     _name("name"),
     Column("models", JSON(none_as_null=True)),
     Column("limits", JSON, nullable=False),
+    Column("highest_priority", BigInteger),
+    _name("reasoning", server_default="both"),
     _time(),
     Column("expires", Double),
     Column("revoked", Double),

@@ -2,23 +2,34 @@
 
 A lease is over by the database's clock, so hosts need not agree on the time. Every claim counts as an attempt, and whoever
 comes with an older one, or another's, has lost the work.
+
+Tenants take turns: each of a tenant's works is a turn later than the one before, and none is before those that wait now. So
+while work of two tenants waits, neither is served more than twice between two works of the other (start-time fair queueing,
+Goyal, Vin and Cheng 1996).
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+import logging
+from collections.abc import Collection, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ossia.common.errors import UserError
+from router.shares import Shares
 from router.store.database import Database
 from router.store.responses import Json
 from router.store.seal import Seal
 from router.store.tables import work
 
+logger = logging.getLogger(__name__)
+
 POLL_S = 1.0  # between looks for what other processes have added
+ASIDE_S = 3600.0  # between looks at what no key of the operator's opens
 
 
 @dataclass(frozen=True)
@@ -50,38 +61,80 @@ class WorkQueue:
     def __init__(self, database: Database, seal: Seal) -> None:
         self._database = database
         self._seal = seal
+        self._claiming = asyncio.Lock()
 
     async def add(self, kind: str, id_: str, tenant: str, payload: Json, priority: int = 0) -> None:
-        """Queues work; ids of a kind are used once. Higher priorities go first. Whoever listens is told."""
+        """Queues work; ids of a kind are used once. Higher priorities go first, tenants take turns. Whoever listens is told."""
         row = {"kind": kind, "id": id_, "tenant": tenant, "priority": priority, "attempt": 0, "free_at": 0.0}
         content = self._seal.dump(payload, "work", kind, tenant, id_)
         async with self._database.begin() as connection:
-            await connection.execute(insert(work).values(**row, content=content))
+            await self._database.alone(connection, f"work/{kind}/{tenant}")
+            turn = await self._turn(connection, kind, tenant, priority)
+            await connection.execute(insert(work).values(**row, turn=turn, content=content))
             self._database.tell(_topic(kind))
 
-    async def claim(self, kind: str, owner: str, lease_s: float) -> Work | None:
-        """The most urgent and then oldest work that nobody has, or whose lease is over; None: there is none."""
+    async def _turn(self, connection: AsyncConnection, kind: str, tenant: str, priority: int) -> int:
+        """That of the tenant's next work: behind its own, and not before what waits."""
+        turns = select(work.c.turn).where(work.c.kind == kind, work.c.priority == priority).limit(1)
+        latest = turns.order_by(work.c.turn.desc())
+        waiting = turns.where(work.c.attempt == 0, work.c.free_at <= self._database.now).order_by(work.c.turn)
+        found = [each.scalar_subquery() for each in (waiting, latest, latest.where(work.c.tenant == tenant))]
+        first, last, own = (await connection.execute(select(*found))).one()
+        begin = last or 0 if first is None else first
+        return begin if own is None else max(begin, own + 1)
+
+    async def claim(self, kind: str, owner: str, lease_s: float, crowded: Collection[str] = ()) -> Work | None:
+        """The most urgent work that nobody has, or whose lease is over, of the tenant whose turn it is; None: there is none.
+
+        Nothing of the `crowded` tenants. What no key opens is put aside, and the log tells.
+        """
+        while True:
+            row = await self._take(kind, owner, lease_s, crowded)
+            if row is None:
+                return None
+            try:
+                payload = self._seal.load(row.content, "work", kind, row.tenant, row.id)
+            except UserError as error:
+                logger.error("work is put aside for an hour: %s", error, extra={"kind": kind, "id": row.id})
+                await self.release(Work(kind, row.id, row.tenant, {}, owner, row.attempt), ASIDE_S, failed=False)
+            else:
+                return Work(kind, row.id, row.tenant, payload, owner, row.attempt)
+
+    async def _take(self, kind: str, owner: str, lease_s: float, crowded: Collection[str]) -> Row[Any] | None:
         now = self._database.now
-        free = select(work.c.place).where(work.c.kind == kind, work.c.free_at <= now)
-        first = free.order_by(work.c.priority.desc(), work.c.place).limit(1).with_for_update(skip_locked=True)
+        free = select(work.c.place).where(work.c.kind == kind, work.c.free_at <= now, work.c.tenant.not_in(crowded))
+        order = work.c.priority.desc(), work.c.turn, work.c.place
+        first = free.order_by(*order).limit(1).with_for_update(skip_locked=True)
         taken = update(work).where(work.c.place == first.scalar_subquery())
         taken = taken.values(owner=owner, attempt=work.c.attempt + 1, free_at=now + lease_s)
         async with self._database.begin() as connection:
-            row = (await connection.execute(taken.returning(work))).one_or_none()
-        if row is None:
-            return None
-        payload = self._seal.load(row.content, "work", kind, row.tenant, row.id)
-        return Work(kind, row.id, row.tenant, payload, owner, row.attempt)
+            row: Row[Any] | None = (await connection.execute(taken.returning(work))).one_or_none()
+        return row
 
-    async def next(self, kind: str, owner: str, lease_s: float) -> Work:
-        """Waits until there is work, and claims it."""
+    async def next(self, kind: str, owner: str, lease_s: float, shares: Shares | None = None) -> Work:
+        """Waits until there is work, and claims it: of no tenant that has its share, and for one it is counted there.
+
+        Whoever leaves `shares` wakes the kind.
+        """
         with self.listening(kind) as heard:
             while True:
                 heard.clear()
-                if self._database.opened and (claimed := await self.claim(kind, owner, lease_s)):
+                if self._database.opened and (claimed := await self._share(kind, owner, lease_s, shares)):
                     return claimed
                 with suppress(TimeoutError):
                     await asyncio.wait_for(heard.wait(), POLL_S)
+
+    async def _share(self, kind: str, owner: str, lease_s: float, shares: Shares | None) -> Work | None:
+        """One claim at a time, so that none is made before the last is counted."""
+        async with self._claiming:
+            claimed = await self.claim(kind, owner, lease_s, shares.crowded if shares else ())
+            if claimed and shares:
+                shares.enter(claimed.tenant)
+            return claimed
+
+    def wake(self, kind: str) -> None:
+        """Has those who wait for work of the kind look again, in this process."""
+        self._database.wake(_topic(kind))
 
     async def hold(self, held: Work, lease_s: float, job: Coroutine[Any, Any, None]) -> None:
         """Runs the job for as long as the lease is held, and cancels it when that is lost or the work is cancelled.

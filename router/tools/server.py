@@ -13,11 +13,12 @@ from mcp.shared.exceptions import MCPError
 
 from router.harmony.functions import describe
 from router.harmony.types import HarmonyError, Tool
+from router.shares import Shares
 from router.tools import content
 from router.tools.config import ServerConfig
 from router.tools.connection import Connection, why
 from router.tools.metrics import ToolMetrics
-from router.tools.types import BUILT_IN, SESSION, TIMEOUT_S, ToolResult, ToolSpec
+from router.tools.types import BUILT_IN, SESSION, TENANT, TIMEOUT_S, ToolResult, ToolSpec
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class McpServer:
     def __init__(self, config: ServerConfig, metrics: ToolMetrics) -> None:
         self._config = config
         self._metrics = metrics
-        self._slots = asyncio.Semaphore(config.max_concurrent)
+        self._shares = Shares(config.max_concurrent)
         self._listed: Sequence[mcp.Tool] = ()
         self._names: Mapping[str, str] = {}
         self._specs: Sequence[ToolSpec] = ()
@@ -64,24 +65,25 @@ class McpServer:
         return f"it has no tool {' and no tool '.join(sorted(missing))}" if missing else None
 
     async def call(
-        self, name: str, arguments: Mapping[str, Any], timeout_s: float | None = None, session: str = ""
+        self, name: str, arguments: Mapping[str, Any], timeout_s: float | None = None, session: str = "", tenant: str = ""
     ) -> ToolResult:
         began = time.perf_counter()
-        result, outcome = await self._call(
-            name, arguments, min(timeout_s or self._config.timeout_s, self._config.timeout_s), session
-        )
+        most_s = min(timeout_s or self._config.timeout_s, self._config.timeout_s)
+        result, outcome = await self._call(name, arguments, most_s, session, tenant)
         self._metrics.calls.labels(self.label, outcome).inc()
         self._metrics.seconds.labels(self.label).observe(time.perf_counter() - began)
         return result
 
-    async def _call(self, name: str, arguments: Mapping[str, Any], most_s: float, session: str) -> tuple[ToolResult, str]:
+    async def _call(
+        self, name: str, arguments: Mapping[str, Any], most_s: float, session: str, tenant: str
+    ) -> tuple[ToolResult, str]:
         """The result, and what came of the call: ok, error, timeout or failed."""
         meta: dict[str, Any] | None = None
         grace = 0.0
         if self.label in BUILT_IN:
-            meta, grace = {SESSION: session, TIMEOUT_S: most_s}, _GRACE_S
+            meta, grace = {SESSION: session, TENANT: tenant, TIMEOUT_S: most_s}, _GRACE_S
         try:
-            async with asyncio.timeout(most_s + grace), self._slots:
+            async with asyncio.timeout(most_s + grace), self._shares.place(tenant):
                 await self.connection.client()  # until then nobody knows its tools
                 self._read_list()
                 if name not in self._names:

@@ -45,14 +45,14 @@ class Server(Protocol):
         """Why it cannot be called at this moment; None where it can."""
 
     async def call(
-        self, name: str, arguments: Mapping[str, Any], timeout_s: float | None = None, session: str = ""
+        self, name: str, arguments: Mapping[str, Any], timeout_s: float | None = None, session: str = "", tenant: str = ""
     ) -> ToolResult:
         """Calls a tool; what goes wrong there is a result with `error`, never an exception.
 
         `timeout_s` may only shorten the operator's own. Calls of one `session` share what the tool keeps between calls (the
-        variables of `python`); without, each is by itself.
+        variables of `python`); without, each is by itself. Calls of one `tenant` leave room for those of others.
         """
 
 
-SESSION, TIMEOUT_S = "ossia/session", "ossia/timeout_s"
-"""Keys of a call's `_meta` (MCP), which `python` reads: whose variables the code sees, and the seconds it may take."""
+SESSION, TENANT, TIMEOUT_S = "ossia/session", "ossia/tenant", "ossia/timeout_s"
+"""Keys of a call's `_meta` (MCP), which `python` reads: whose variables the code sees, who asks, the seconds it may take."""

@@ -22,6 +22,7 @@ from router.gateway.openapi import Operation
 from router.gateway.parsing import Body, Closed
 from router.gateway.query import PageQuery, listed
 from router.gateway.schema_chat import Metadata
+from router.shares import Shares
 from router.store.store import Store
 
 AT_ONCE = 4  # batches that one gateway runs
@@ -60,7 +61,8 @@ class Batches:
     @property
     def tasks(self) -> Sequence[Callable[[], Awaitable[None]]]:
         """What runs beside requests."""
-        return [Runner(self._store, self._inside, self._intake).run for _ in range(AT_ONCE)]
+        shares = Shares(AT_ONCE)
+        return [Runner(self._store, self._inside, self._intake, shares).run for _ in range(AT_ONCE)]
 
     def routes(self) -> Sequence[Route]:
         return [

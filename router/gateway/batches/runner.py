@@ -17,6 +17,7 @@ from router.gateway.batches.progress import Progress
 from router.gateway.errors import Json
 from router.gateway.inside import Inside
 from router.gateway.intake import Intake
+from router.shares import Shares
 from router.store.store import Store
 from router.store.work import POLL_S, Work
 
@@ -28,12 +29,13 @@ MOST_ATTEMPTS = 100  # claims, after which a batch is what fails
 
 
 class Runner:
-    """Runs one batch at a time; a gateway has several."""
+    """Runs one batch at a time; a gateway has several, which share them between tenants."""
 
-    def __init__(self, store: Store, inside: Inside, intake: Intake) -> None:
+    def __init__(self, store: Store, inside: Inside, intake: Intake, shares: Shares) -> None:
         self._store = store
         self._inside = inside
         self._intake = intake
+        self._shares = shares
         self._progress = Progress(store, intake)
         self._ending = Ending(self._progress)
         self._owner = secrets.token_hex(8)
@@ -41,8 +43,12 @@ class Runner:
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
-            held = await self._store.work.next(KIND, self._owner, LEASE_S)
-            await self._store.work.hold(held, LEASE_S, self._advance(held))
+            held = await self._store.work.next(KIND, self._owner, LEASE_S, self._shares)
+            try:
+                await self._store.work.hold(held, LEASE_S, self._advance(held))
+            finally:
+                self._shares.leave(held.tenant)
+                self._store.work.wake(KIND)
 
     async def _advance(self, held: Work) -> None:
         """Brings a batch to its end from wherever it is."""

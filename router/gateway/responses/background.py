@@ -28,6 +28,7 @@ from router.gateway.responses.plans import Plans
 from router.gateway.responses.run import Plan, Run, passing
 from router.gateway.responses.schema import ResponseBody
 from router.gateway.responses.view import View
+from router.shares import Shares
 from router.store.database import Unavailable
 from router.store.responses import StoredResponse
 from router.store.store import Store
@@ -39,7 +40,7 @@ KIND = "response"
 ENDED = ("completed", "incomplete", "failed", "cancelled")
 LEASE_S = 6.0
 FLUSH_S = 0.2  # that events wait for others, so that not every token is a transaction
-MOST_AT_ONCE = 128
+MOST_AT_ONCE = 256
 MOST_ATTEMPTS = 5  # of processes that died or failed over it
 MOST_WAIT_S = 24 * 3600.0  # for an engine that is full
 Grants = Callable[[Principal, str], Grant]
@@ -81,12 +82,18 @@ class Background:
 
     async def run(self) -> None:
         """Makes what is queued, until cancelled; what was begun by then is given back."""
-        slots = asyncio.Semaphore(MOST_AT_ONCE)
+        slots, shares = asyncio.Semaphore(MOST_AT_ONCE), Shares(MOST_AT_ONCE)
+
+        def left(work: Work) -> None:
+            slots.release()
+            shares.leave(work.tenant)
+            self._store.work.wake(KIND)
+
         async with asyncio.TaskGroup() as group:
             while True:
                 await slots.acquire()
-                work = await self._store.work.next(KIND, self._owner, LEASE_S)
-                group.create_task(self._work(work)).add_done_callback(lambda _: slots.release())
+                work = await self._store.work.next(KIND, self._owner, LEASE_S, shares)
+                group.create_task(self._work(work)).add_done_callback(lambda _, work=work: left(work))  # type: ignore[misc]
 
     async def follow(self, tenant: str, id_: str, view: View, after: int) -> AsyncGenerator[list[Json], None]:
         """The events of a response with a greater number, as they come, whoever makes it."""

@@ -65,7 +65,7 @@ class Called(Written):
         except ValueError as error:
             return ToolResult(f"The arguments are no JSON object: {error}", error=True)
         session = dumps([tenant, self.session]) if self.session else ""  # no other tenant's, whatever either is called
-        return await self._server.call(self._tool, arguments, session=session)
+        return await self._server.call(self._tool, arguments, session=session, tenant=tenant)
 
     def answered(self, result: ToolResult) -> Iterator[Json]:
         """The tool's word."""

@@ -17,7 +17,7 @@ from mcp.types import INVALID_PARAMS
 from ossia.common.errors import UserError
 from router.tools.python.lockdown import Limits
 from router.tools.python.sessions import Sessions
-from router.tools.types import SESSION, TIMEOUT_S
+from router.tools.types import SESSION, TENANT, TIMEOUT_S
 
 _TOOL = mcp.Tool(
     name="python",
@@ -63,10 +63,14 @@ class PythonTool:
         if params.name != _TOOL.name or not isinstance(code, str):
             raise MCPError(INVALID_PARAMS, "the tool is python, and its argument is code, a string")
         meta = dict(context.meta or {})
-        asked, session = meta.get(TIMEOUT_S), meta.get(SESSION)
+        asked, (session, tenant) = meta.get(TIMEOUT_S), (_text(meta.get(name)) for name in (SESSION, TENANT))
         timeout_s = min(asked, self._config.timeout_s) if isinstance(asked, int | float) else self._config.timeout_s
-        result = await self._sessions.run(session if isinstance(session, str) else "", code, timeout_s)
+        result = await self._sessions.run(session, code, timeout_s, tenant)
         return mcp.CallToolResult(content=[mcp.TextContent(type="text", text=result.text)], is_error=result.error)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 async def serve_stdio(config: PythonConfig) -> None:

@@ -1,3 +1,6 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
 from router.harmony.vault import Vault
 
 
@@ -40,3 +43,16 @@ def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
     vault.put("a", "huge", "x" * 10_000)
     assert vault.get("a", ["49", "huge"]) == {}
     assert vault.bytes == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30), st.integers(0, 800)), max_size=60))
+def test_who_has_no_more_than_an_equal_share_loses_nothing(puts: list[tuple[str, int, int]]) -> None:
+    vault = Vault(most_bytes=12_000)
+    alone = {tenant: Vault(most_bytes=4_000) for tenant in "abc"}  # with a third of the memory to themselves
+    for tenant, call, length in puts:
+        vault.put(tenant, str(call), "x" * length)
+        alone[tenant].put(tenant, str(call), "x" * length)
+        assert vault.bytes <= 12_000
+    calls = [str(call) for call in range(31)]
+    for tenant, own in alone.items():
+        assert own.get(tenant, calls).keys() <= vault.get(tenant, calls).keys()

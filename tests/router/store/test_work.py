@@ -1,9 +1,16 @@
 """The queue of background work: who has it, exactly."""
 
 import asyncio
+import itertools
+import secrets
+from collections import Counter
+from random import Random
 
 import pytest
+from sqlalchemy import update
 
+from router.shares import Shares
+from router.store import tables
 from router.store.store import Store
 from router.store.work import Lease, Work
 from tests.router.store.conftest import KEY
@@ -30,6 +37,88 @@ async def test_what_is_urgent_comes_first_then_what_is_old(store: Store) -> None
     assert [work.id for work in claimed] == ["3", "1", "2"]
     assert claimed[0] == Work("response", "3", "a", {"id": "3"}, "me", 1)
     assert await store.work.claim("response", "me", LONG) is None
+
+
+async def test_tenants_take_turns(store: Store, url: str) -> None:
+    """Whatever is added and claimed by whom meanwhile: work of two tenants waits all the time, and each gets its turns."""
+    stores = [store, Store(url, [KEY])]  # as two processes have it
+    chance, claims, waiting = Random(1), [], Counter[str]()
+
+    async def add_some(tenant: str, count: int) -> None:
+        names = [f"{tenant}{secrets.token_hex(4)}" for _ in range(count)]
+        await asyncio.gather(*(chance.choice(stores).work.add("response", name, tenant, {}) for name in names))
+        waiting[tenant] += count
+
+    async def claim_some(count: int) -> None:
+        for _ in range(count):
+            tenant = (await claim(chance.choice(stores))).tenant
+            claims.append((tenant, {name for name in waiting if waiting[name]}))
+            waiting[tenant] -= 1
+
+    await add_some("a", 30)
+    for tenant in "bcbcbc":
+        await claim_some(2)
+        await add_some(tenant, 5)
+    await claim_some(40)
+    await stores[1].close()
+    assert waiting.total() == 8
+    for one, other in itertools.permutations("abc", 2):
+        for run in between(claims, one, other):
+            assert run <= 2, f"{other} was served {run} times while {one} waited"
+
+
+def between(claims: list[tuple[str, set[str]]], one: str, other: str) -> list[int]:
+    """How often the other was served between two works of the one, while it had some."""
+    runs = [0]
+    for tenant, waiting in claims:
+        if tenant == one or one not in waiting:
+            runs.append(0)
+        elif tenant == other:
+            runs[-1] += 1
+    return runs
+
+
+async def test_who_comes_late_does_not_wait_behind_what_others_queued(store: Store) -> None:
+    for tenant, count in (("a", 6), ("b", 2)):
+        for number in range(count):
+            await store.work.add("response", f"{tenant}{number}", tenant, {})
+    assert [(await claim(store)).id for _ in range(8)] == ["a0", "b0", "a1", "b1", "a2", "a3", "a4", "a5"]
+    await store.work.add("response", "c0", "c", {})  # while what was claimed runs
+    await store.work.add("response", "a6", "a", {})
+    await store.work.add("response", "urgent", "a", {}, 1)
+    assert [(await claim(store)).id for _ in range(3)] == ["urgent", "c0", "a6"]
+
+
+async def test_a_tenant_that_has_its_share_leaves_the_rest_to_others(store: Store) -> None:
+    shares = Shares(4)
+    for number in range(4):
+        await store.work.add("response", f"a{number}", "a", {})
+    held = [await store.work.next("response", "me", LONG, shares) for _ in range(2)]
+    third = asyncio.create_task(store.work.next("response", "me", LONG, shares))
+    await asyncio.sleep(0.1)
+    assert not third.done()
+    await store.work.add("response", "b0", "b", {})
+    assert (await asyncio.wait_for(third, 5)).id == "b0"
+    shares.leave(held[0].tenant)
+    store.work.wake("response")
+    assert (await asyncio.wait_for(store.work.next("response", "me", LONG, shares), 5)).id == "a2"
+
+
+async def test_what_no_key_opens_is_put_aside(store: Store, url: str, caplog: pytest.LogCaptureFixture) -> None:
+    await add(store, "1", "2")
+    renewed = Store(url, [bytes(32)])  # the key that sealed them is gone
+    await renewed.work.add("response", "3", "a", {})
+    with caplog.at_level("ERROR"):
+        assert (await claim(renewed)).id == "3"
+    assert [vars(record)["id"] for record in caplog.records] == ["1", "2"]
+    assert "--encryption-key-file" in caplog.text
+    caplog.clear()
+    assert await renewed.work.claim("response", "me", LONG) is None
+    assert not caplog.records
+    async with renewed.database.begin() as connection:  # an hour later, and the key is back
+        await connection.execute(update(tables.work).where(tables.work.c.owner.is_(None)).values(free_at=0.0))
+    assert [((work := await claim(store)).id, work.attempt) for _ in range(2)] == [("1", 1), ("2", 1)]
+    await renewed.close()
 
 
 async def test_everything_is_claimed_once(store: Store, url: str) -> None:

@@ -128,6 +128,17 @@ async def test_calls_beyond_the_most_wait_for_their_turn(connect: Connect, http:
     assert fake.calls == 2
 
 
+async def test_a_tenants_calls_leave_room_for_others(connect: Connect, http: tuple[Misbehaving, str]) -> None:
+    fake, url = http
+    server = await connect(url=url, max_concurrent=2)
+    first = asyncio.ensure_future(server.call("sleep", {}, tenant="acme"))
+    await until(lambda: fake.calls == 1)
+    assert "within 0.1 seconds" in (await server.call("echo", {}, timeout_s=0.1, tenant="acme")).text
+    assert not (await server.call("echo", {}, tenant="other")).error
+    first.cancel()
+    await asyncio.wait({first})
+
+
 async def test_a_process_that_dies_is_started_again(connect: Connect) -> None:
     server = await connect(command=STDIO)
     result = await server.call("exit", {})

@@ -31,7 +31,7 @@ class FakeServer:
         self.calls: list[tuple[str, Mapping[str, Any], str]] = []
 
     async def call(
-        self, name: str, arguments: Mapping[str, Any], timeout_s: float | None = None, session: str = ""
+        self, name: str, arguments: Mapping[str, Any], timeout_s: float | None = None, session: str = "", tenant: str = ""
     ) -> ToolResult:
         self.calls.append((name, arguments, session))
         return self.result

@@ -16,7 +16,7 @@ from router.gateway.server import listen, serving
 from router.tools.python.http import application
 from router.tools.python.lockdown import Limits
 from router.tools.python.server import PythonConfig, PythonTool
-from router.tools.types import SESSION, TIMEOUT_S
+from router.tools.types import SESSION, TENANT, TIMEOUT_S
 from tests.router.tools.python.conftest import needs_lock
 
 pytestmark = needs_lock
@@ -36,7 +36,7 @@ async def test_a_client_over_stdio(mode: str) -> None:
         assert [tool.name for tool in (await client.list_tools()).tools] == ["python"]
         assert await _text(client, "x = 1; x", **{SESSION: "a"}) == "1\n"
         assert await _text(client, "x + 1", **{SESSION: "a"}) == "2\n"
-        assert "NameError" in await _text(client, "x")
+        assert "NameError" in await _text(client, "x", **{TENANT: "acme"})
         assert "took longer than 0.2 seconds" in await _text(client, "while True: pass", **{TIMEOUT_S: 0.2})
         with pytest.raises(MCPError, match="argument is code"):
             await _text(client, 1)

@@ -71,6 +71,26 @@ async def _settled(task: asyncio.Future) -> asyncio.Future:
     return task
 
 
+async def test_a_tenant_leaves_room_for_others(sessions: Sessions) -> None:
+    busy = [asyncio.ensure_future(sessions.run("", "import time; time.sleep(60)", LONG_S, "acme")) for _ in range(2)]
+    await asyncio.wait(busy, timeout=0.05)
+    assert (await sessions.run("", "1", 0.1, "acme")).text.startswith("[no interpreter was free")
+    assert (await sessions.run("", "1", LONG_S, "other")).text == "1\n"
+    for task in busy:
+        task.cancel()
+    await asyncio.wait(busy)
+
+
+async def test_who_has_many_sessions_loses_the_first() -> None:
+    sessions = Sessions(Limits(), 1000, most=3)
+    for session, tenant in (("one", "other"), ("a", "acme"), ("b", "acme"), ("c", "acme")):
+        await sessions.run(session, "x = 1", LONG_S, tenant)
+    assert await _text(sessions, "one", "x") == "1\n"
+    assert await _text(sessions, "c", "x") == "1\n"
+    assert "NameError" in await _text(sessions, "a", "x")
+    await sessions.close()
+
+
 async def test_a_session_whose_interpreter_was_ended_begins_anew(sessions: Sessions) -> None:
     await _text(sessions, "a", "x = 1")
     assert (await sessions.run("a", "import time; time.sleep(60)", 0.2)).error
