@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+from collections import Counter
 from typing import Any
 
 import httpx
 import pytest
 
-from benchmarks.schemas import PARAM, Question, ask, questions, verdict
+from benchmarks.schemas import PARAM, Question, ask, ended, passed, questions, verdict
 from ossia.common.vocabulary import encode, token_bytes
 from tests.workers.grammar.corpus import BOUNDED, OPEN, REFUSED
 
@@ -57,10 +58,29 @@ def test_every_schema_is_asked_for_and_wrong_answers_are_shown(capsys: pytest.Ca
 
     async def run() -> dict[str, int]:
         async with httpx.AsyncClient(base_url="http://test/v1", transport=httpx.MockTransport(answer)) as client:
-            return await ask(client, "model", 2)
+            return await ask(client, "model", questions(2))
 
     counts = asyncio.run(run())
     wrong = 2 * (len(BOUNDED) + len(OPEN))
     assert sum(counts.values()) == len(asked) == len([*questions(2)]) == wrong + len(REFUSED)
     assert counts["refused, refused"] == len(REFUSED)
     assert len(capsys.readouterr().out.splitlines()) == wrong
+
+
+def test_without_open_schemas_nothing_else_is_left_out() -> None:
+    kinds = Counter(question.kind for question in questions(3, bounded=True))
+    assert kinds == {"bounded": 3 * len(BOUNDED), "refused": len(REFUSED)}
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "of_all", "of_bounded"),
+    [
+        ({"bounded, stop": 95, "bounded, length": 5, "refused, refused": 9}, 0.95, True, True),
+        ({"bounded, stop": 94, "bounded, length": 6, "open, stop": 50}, 0.94, True, False),
+        ({"bounded, stop": 99, "bounded, wrong: status 500": 1}, 0.99, False, False),
+        ({"bounded, stop": 4, "refused, wrong: not refused": 1}, 1.0, False, False),
+    ],
+)
+def test_what_passes(counts: dict[str, int], share: float, of_all: bool, of_bounded: bool) -> None:
+    found = Counter(counts)
+    assert (ended(found), passed(found, bounded=False), passed(found, bounded=True)) == (share, of_all, of_bounded)
