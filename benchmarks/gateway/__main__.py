@@ -1,14 +1,17 @@
 """What the gateway costs, beside an engine that costs it nothing: added time to first token, streamed tokens, memory.
 
     python -m benchmarks.gateway first-token [--rate 200] [--peer NAME=URL,KEY,MODEL]
-    python -m benchmarks.gateway streams [--streams 256]
+    python -m benchmarks.gateway streams [--streams 256] [--engine simulated]
     python -m benchmarks.gateway memory [--requests 100000]
 
 The gateway, one process, has a core of its own; client and engine have the other one. Requests are streamed chats. Prints one
 JSON object a line. `first-token`: requests come at random (a Poisson process), a few straight to the simulated engine over
-gRPC: the added time is the difference to those. `streams`: each is followed by another one, and the engine replays tokens, as
-fast as it is told. `cpu` is the gateway's, in cores, so `tokens_per_cpu_s` is what a whole core would stream, whatever else
-runs on the machine. `memory`: short requests to the simulated engine; resident memory of the gateway after each tenth of them.
+gRPC: the added time is the difference to those. `failed` are requests that broke or were refused, which have no time, and
+`error` is that of the first one. `streams`: each is followed by another one, and the engine replays tokens, as fast as it is
+told; the simulated one, which schedules and samples, has not enough of a core beside the client to keep the gateway busy.
+`cpu` is the gateway's, in cores, so `tokens_per_cpu_s` is what a whole core would stream, whatever else runs on the machine.
+`memory`: short requests to the simulated engine; resident memory of the gateway after each tenth of them. Exits with 1 where
+all but the first tenth, in which caches fill, added more than 2 MiB.
 """
 
 import argparse
@@ -39,6 +42,8 @@ CORES = sorted(os.sched_getaffinity(0))
 OTHERS, OWN = CORES[0], CORES[-1]  # cores: of client and engine, of the gateway
 PROBE = 10  # every so many requests another one goes straight to the engine
 WARM_UP = 100  # requests that are not counted
+MOST_GROWTH_MIB = 2.0
+MOST_TOLD = 300  # characters of an error
 STEP_S = 0.01  # of the engine, as real ones take: shorter ones would keep their core from the client
 
 
@@ -52,6 +57,7 @@ def main() -> None:
     first.add_argument("--port", type=int, default=8100, help="of the gateway, where peers find it")
     streams = kinds.add_parser("streams")
     streams.add_argument("--streams", type=int, default=256)
+    streams.add_argument("--engine", choices=["replay", "simulated"], default="replay")
     streams.add_argument("--rate", type=float, default=500.0, help="tokens a second that the engine tells of each")
     streams.add_argument("--seconds", type=float, default=20.0)
     memory = kinds.add_parser("memory")
@@ -101,13 +107,16 @@ def first_token(options: argparse.Namespace) -> None:
         rows = [("ossia", ask), *(_peer(peer, options) for peer in options.peer)]
         for name, asked in rows:
             before, began = (_cpu_s(process), _cpu_s(other)), time.perf_counter()
-            through, direct = asyncio.run(_poisson(asked, address, options.rate, options.requests))
+            seen, direct = asyncio.run(_poisson(asked, address, options.rate, options.requests))
             seconds = time.perf_counter() - began
             cpu = {
                 "cpu": round((_cpu_s(process) - before[0]) / seconds, 3),
                 "engine_cpu": round((_cpu_s(other) - before[1]) / seconds, 3),
             }
+            through = [each.first_s * 1e3 for each in seen if each.tokens]
+            errors = [each.error for each in seen if not each.tokens]
             row = {"through": name, **_lengths(options), "rate": options.rate, **cpu, **_added(through, direct)}
+            row |= {"failed": len(errors), **({"error": errors[0]} if errors else {})}
             print(json.dumps(row), flush=True)
 
 
@@ -117,8 +126,8 @@ def _peer(text: str, options: argparse.Namespace) -> tuple[str, Ask]:
     return name, Ask(url, model, options.prompt_words, options.output_tokens, key)
 
 
-async def _poisson(ask: Ask, address: str, rate: float, requests: int) -> tuple[list[float], list[float]]:
-    """Milliseconds to the first token: through the gateway, and straight."""
+async def _poisson(ask: Ask, address: str, rate: float, requests: int) -> tuple[list[Seen], list[float]]:
+    """What went through the gateway, and the milliseconds to the first token of what went straight."""
     client, pool, source = EngineClient(address), Pool(ask.url), random.Random(1)
     await client.start()
     began, at = time.perf_counter(), 0.0
@@ -127,13 +136,21 @@ async def _poisson(ask: Ask, address: str, rate: float, requests: int) -> tuple[
     for number in range(requests + WARM_UP):
         at += source.expovariate(rate)
         await asyncio.sleep(max(0.0, began + at - time.perf_counter()))
-        through.append(asyncio.create_task(pool.send(ask.request())))
+        through.append(asyncio.create_task(_through(pool, ask)))
         if number % PROBE == 0:
             straight.append(asyncio.create_task(_straight(client, ask)))
     seen, direct = await asyncio.gather(*through), await asyncio.gather(*straight)
     await pool.close()
     await client.close()
-    return [each.first_s * 1e3 for each in seen[WARM_UP:]], [first_s * 1e3 for first_s in direct[WARM_UP // PROBE :]]
+    return seen[WARM_UP:], [first_s * 1e3 for first_s in direct[WARM_UP // PROBE :]]
+
+
+async def _through(pool: Pool, ask: Ask) -> Seen:
+    """Without tokens where it failed."""
+    try:
+        return await pool.send(ask.request())
+    except OSError as error:
+        return Seen(error=repr(error)[:MOST_TOLD])
 
 
 async def _straight(client: EngineClient, ask: Ask) -> float:
@@ -149,8 +166,9 @@ async def _straight(client: EngineClient, ask: Ask) -> float:
 
 
 def _added(through: list[float], direct: list[float]) -> dict[str, float]:
+    """Nothing where nothing came through."""
     row: dict[str, float] = {}
-    for share in (50, 99):
+    for share in (50, 99) if through else ():
         http, alone = _at(through, share), _at(direct, share)
         row |= {f"http_ms_p{share}": http, f"direct_ms_p{share}": alone, f"added_ms_p{share}": round(http - alone, 2)}
     return row
@@ -164,13 +182,15 @@ def _at(values: list[float], percent: int) -> float:
 
 
 def saturate(options: argparse.Namespace) -> None:
-    with engine("replay", options.rate) as (address, _), gateway(address) as (url, process):
+    told = ("replay", options.rate) if options.engine == "replay" else ("engine", 1 / options.rate)
+    with engine(*told) as (address, other), gateway(address) as (url, process):
         ask = Ask(url, MODEL, options.prompt_words, options.output_tokens)
-        before = _cpu_s(process)
+        before = _cpu_s(process), _cpu_s(other)
         seen, seconds = asyncio.run(_closed(ask, options.streams, options.seconds))
-        cpu_s = _cpu_s(process) - before
+        cpu_s, other_cpu_s = _cpu_s(process) - before[0], _cpu_s(other) - before[1]
     tokens, events = sum(each.tokens for each in seen), sum(each.events for each in seen)
     row = {
+        "engine": options.engine,
         "streams": options.streams,
         **_lengths(options),
         "tokens": tokens,
@@ -178,6 +198,7 @@ def saturate(options: argparse.Namespace) -> None:
         "chunks_per_s": round(events / seconds),
         "tokens_per_chunk": round(tokens / events, 1),
         "cpu": round(cpu_s / seconds, 3),
+        "engine_cpu": round(other_cpu_s / seconds, 3),
         "tokens_per_cpu_s": round(tokens / cpu_s),
         "chunks_per_cpu_s": round(events / cpu_s),
     }
@@ -205,11 +226,20 @@ async def _closed(ask: Ask, streams: int, seconds: float) -> tuple[list[Seen], f
 def soak(options: argparse.Namespace) -> None:
     with engine("engine", 1e-9) as (address, _), gateway(address) as (url, process):
         ask = Ask(url, MODEL, options.prompt_words, options.output_tokens)
-        for tenth in range(11):
-            row = {"requests": tenth * options.requests // 10, "resident_mib": round(process.memory_info().rss / (1 << 20), 1)}
-            print(json.dumps({**row, **_lengths(options)}), flush=True)
-            if tenth < 10:
-                asyncio.run(_some(ask, options.requests // 10, options.concurrency))
+        sizes = [_tell(process, 0, options)]
+        for tenth in range(1, 11):
+            asyncio.run(_some(ask, options.requests // 10, options.concurrency))
+            sizes.append(_tell(process, tenth * options.requests // 10, options))
+    growth = sizes[-1] - sizes[1]
+    print(json.dumps({"growth_mib": round(growth, 1), "within": growth <= MOST_GROWTH_MIB}))
+    sys.exit(growth > MOST_GROWTH_MIB)
+
+
+def _tell(process: psutil.Process, requests: int, options: argparse.Namespace) -> float:
+    """Resident memory, MiB."""
+    size: float = process.memory_info().rss / (1 << 20)
+    print(json.dumps({"requests": requests, "resident_mib": round(size, 1), **_lengths(options)}), flush=True)
+    return size
 
 
 async def _some(ask: Ask, requests: int, concurrency: int) -> None:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 _USAGE = re.compile(rb'"completion_tokens": ?(\d+)')
+_FINE = b"HTTP/1.1 200 "
 _EVENT = b"data: {"
 _END = b"data: [DONE]"
 _LAST_CHUNK = b"0\r\n\r\n"  # of HTTP's chunked encoding
 _TAIL = 1024  # bytes that the last usage is looked for in
+_MOST_S = 60.0  # of a request, which has failed then
 
 
 @dataclass
@@ -23,6 +25,7 @@ class Seen:
     events: int = 0
     tokens: int = 0
     bytes: int = 0
+    error: str = ""
 
 
 @dataclass
@@ -86,21 +89,22 @@ class Connection(asyncio.Protocol):
         self._tail = b""
         self._done: asyncio.Future[Seen] | None = None
         self._transport: asyncio.Transport | None = None
-        self._closed = asyncio.Event()
+        self.closed = asyncio.Event()
 
     async def send(self, request: bytes) -> Seen:
-        """Returns when the stream has ended. Raises ConnectionError where it broke or was refused."""
+        """Returns when the stream has ended. Raises OSError where it broke, was refused or took too long."""
         assert self._transport
         self._seen, self._tail = Seen(), b""
         self._done = asyncio.get_running_loop().create_future()
         self._began = time.perf_counter()
         self._transport.write(request)
-        return await self._done
+        async with asyncio.timeout(_MOST_S):
+            return await self._done
 
     async def close(self) -> None:
         assert self._transport
         self._transport.close()
-        await self._closed.wait()
+        await self.closed.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -108,6 +112,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         seen, text = self._seen, self._tail + data
+        if not seen.bytes and not data.startswith(_FINE):
+            self._settle(ConnectionError(data[:_TAIL].decode(errors="replace")))
         if events := text.count(_EVENT) - self._tail.count(_EVENT):
             seen.first_s = seen.first_s or time.perf_counter() - self._began
             seen.events += events
@@ -117,12 +123,10 @@ class Connection(asyncio.Protocol):
             usage = _USAGE.search(self._tail)
             seen.tokens = int(usage[1]) if usage else 0
             self._settle(None)
-        elif not seen.events and b"HTTP/1.1 200" not in text and text.count(b"\r\n\r\n"):
-            self._settle(ConnectionError(text.decode(errors="replace")))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._settle(ConnectionError("the server closed the connection"))
-        self._closed.set()
+        self.closed.set()
 
     def _settle(self, error: Exception | None) -> None:
         if self._done and not self._done.done():
@@ -138,14 +142,25 @@ class Pool:
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
         self._host, self._port = address.hostname or "", address.port or 80
-        self._free: list[Connection] = []
+        self.free: list[Connection] = []
 
     async def send(self, request: bytes) -> Seen:
         """As Connection.send; a connection is made before the clock starts."""
-        connection = self._free.pop() if self._free else await self._connect()
-        seen = await connection.send(request)
-        self._free.append(connection)
+        connection = self._idle() or await self._connect()
+        try:
+            seen = await connection.send(request)
+        except OSError:
+            await connection.close()
+            raise
+        self.free.append(connection)
         return seen
+
+    def _idle(self) -> Connection | None:
+        while self.free:
+            connection = self.free.pop()
+            if not connection.closed.is_set():  # servers close connections that nobody uses
+                return connection
+        return None
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
@@ -153,4 +168,4 @@ class Pool:
         return connection
 
     async def close(self) -> None:
-        await asyncio.gather(*(connection.close() for connection in self._free))
+        await asyncio.gather(*(connection.close() for connection in self.free))
