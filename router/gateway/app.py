@@ -36,6 +36,7 @@ from router.gateway.reference import Reference
 from router.gateway.responses.api import ResponsesApi
 from router.gateway.responses.conversations import ConversationsApi
 from router.gateway.settings import Settings
+from router.gateway.streamtest import StreamTest
 from router.gateway.thoughts import Thoughts
 from router.gateway.tokens import Tokenizer
 from router.store.retention import expire
@@ -84,6 +85,7 @@ def create_app(
         *ConversationsApi(intake, kept).routes(),
         *Tokenizer(intake).routes(),
         *Cluster(cluster or nothing).routes(),
+        *StreamTest(settings).routes(),
         *Messages(intake).routes(),
         *health.routes(),
     ]

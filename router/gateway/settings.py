@@ -34,6 +34,7 @@ class Settings:
     max_output_tokens: int = 1 << 20  # of all choices of a request together
     admission_s: float = 10.0
     ping_s: float = 10.0
+    beat_s: float = 1.0  # between the events of a stream test
     retention_s: float = 30 * 86_400.0  # of what is stored
 
     @property

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from cluster.cli import cli
+from router.gateway.settings import Settings
 from tests.deploy.helm import binary
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,7 @@ VARIANTS = {
     ],
     "database": ["--set", "gateway.database.existingSecret=pg,gateway.database.encryptionKeysSecret=keys"],
     "access": ["--set", "gateway.accessSecret=doors,gateway.toolsSecret=kit"],
+    "ingress": ["--set", "ingress.enabled=true,ingress.className=nginx,ingress.hosts={llm.example.com},ingress.tlsSecret=cert"],
     "names": ["--set", "fullnameOverride=llm,token.existingSecret=mine,image.pullSecrets={a},model.servedNames={x,y}"],
 }
 
@@ -148,6 +150,41 @@ def test_both_sides_share_one_token_that_is_made_or_given() -> None:
     assert not any(document["kind"] == "Secret" for document in given)
 
 
+def test_an_ingress_lets_streams_large_files_and_long_answers_through() -> None:
+    documents = render(*VARIANTS["ingress"])
+    ingress = only(documents, "Ingress")
+    annotations = ingress["metadata"]["annotations"]
+    for prefix, off, seconds in (("nginx.ingress.kubernetes.io", "off", "3600"), ("nginx.org", "false", "3600s")):
+        assert annotations[f"{prefix}/proxy-buffering"] == off
+        assert annotations[f"{prefix}/proxy-read-timeout"] == seconds
+    most = int(annotations["nginx.ingress.kubernetes.io/proxy-body-size"].removesuffix("m")) << 20
+    assert most > Settings().max_file_bytes
+    assert ingress["spec"]["tls"] == [{"secretName": "cert", "hosts": ["llm.example.com"]}]
+    (rule,) = ingress["spec"]["rules"]
+    assert rule["host"] == "llm.example.com"
+    assert rule["http"]["paths"][0]["backend"]["service"] == gateway_service(documents)
+    (anywhere,) = only(render("--set", "ingress.enabled=true"), "Ingress")["spec"]["rules"]
+    assert "host" not in anywhere
+    assert not {"Ingress", "HTTPRoute"} & {document["kind"] for document in render()}
+
+
+def test_a_route_of_the_gateway_api_has_no_limit_of_time() -> None:
+    documents = render("--set", "httpRoute.parentRefs[0].name=public,httpRoute.hostnames={llm.example.com}")
+    service = gateway_service(documents)
+    backend = {"name": service["name"], "port": service["port"]["number"]}
+    assert only(documents, "HTTPRoute")["spec"] == {
+        "parentRefs": [{"name": "public"}],
+        "hostnames": ["llm.example.com"],
+        "rules": [{"backendRefs": [backend], "timeouts": {"request": "0s"}}],
+    }
+
+
+def gateway_service(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    """As an Ingress names the service of the gateways."""
+    (service,) = (d for d in documents if d["kind"] == "Service" and d["spec"].get("clusterIP") != "None")
+    return {"name": service["metadata"]["name"], "port": {"number": service["spec"]["ports"][0]["port"]}}
+
+
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
@@ -156,6 +193,8 @@ def test_both_sides_share_one_token_that_is_made_or_given() -> None:
         ("worker.storage.cacheSize=lots", "cacheSize"),
         ("gateway.service.port=70000", "service/port"),
         ("worker.gpus=1", "a rank needs a GPU of its own"),
+        ("ingress.enabled=true,ingress.tlsSecret=cert", "ingress/hosts"),
+        ("httpRoute.parentRefs[0].namespace=infra", "parentRefs"),
     ],
 )
 def test_values_that_cannot_be_are_refused(values: str, complaint: str) -> None:
