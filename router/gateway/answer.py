@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import ClassVar, Generic, TypeVar
 
 from ossia.v1 import engine_pb2
-from router.gateway.choice import DEAD_END, Choice, Piece, interleave
+from router.gateway.choice import Choice, Piece, interleave
 from router.gateway.errors import Json
 from router.gateway.generation import Usage, shared, total
 from router.gateway.models import fingerprint
@@ -101,11 +101,11 @@ class Answer(ABC, Generic[P]):
         return {**chunk, "usage": self.usage.body() if self._continuous else None}
 
     def _ended(self, choice: Json) -> Json:
-        """The choice, with the reason that no `finish_reason` of the API gives."""
+        """The choice, with what its `finish_reason` does not say."""
         index = choice["index"]
         assert isinstance(index, int)
-        dead_end = choice["finish_reason"] is not None and self._choices[index].dead_end
-        return {**choice, "finish_details": DEAD_END} if dead_end else choice
+        details = self._choices[index].details if choice["finish_reason"] is not None else None
+        return {**choice, "finish_details": details} if details else choice
 
     def _opening(self) -> list[Json]:
         """The `choices` of chunks that come before any other."""

@@ -1,14 +1,14 @@
 """The answer of POST /v1/chat/completions: choices of messages, each a harmony turn."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, Self
 
 from ossia.common.vocabulary import CALL, FIRST_SPECIAL
 from ossia.v1 import engine_pb2
 from router.gateway.answer import Answer, Store
-from router.gateway.choice import Choice, cut_off
+from router.gateway.choice import NO_ANSWER, Choice, cut_off
 from router.gateway.errors import Json
 from router.gateway.generation import Source
 from router.gateway.logprobs import entry
@@ -44,7 +44,7 @@ class Asked(Protocol):
     def stop_token_ids(self) -> Sequence[int] | None: ...
 
     @property
-    def offered(self) -> Sequence[object]: ...
+    def tool_names(self) -> Set[str]: ...
 
     @property
     def parallel_tool_calls(self) -> bool | None: ...
@@ -67,7 +67,7 @@ class ChatChoice(Choice[ChatPiece]):
     ) -> None:
         super().__init__(source, submit, body.names)
         self._silent = frozenset(token for token in body.stop_token_ids or () if token < FIRST_SPECIAL)
-        self._turn = Turn(body.stop or (), bool(body.offered), self._silent, parallel=body.parallel_tool_calls is not False)
+        self._turn = Turn(body.stop or (), body.tool_names, self._silent, parallel=body.parallel_tool_calls is not False)
         self._ends = frozenset({CALL, *card.stop_token_ids})
         self._ended = False  # by the model
         self._keep = keep
@@ -111,6 +111,9 @@ class ChatChoice(Choice[ChatPiece]):
                 break
         piece.seen = join(piece.seen)
         return piece
+
+    def _details(self, delta: engine_pb2.Delta, finish: str) -> Json | None:
+        return super()._details(delta, finish) if self._turn.answered or finish != "stop" else NO_ANSWER
 
     def _finish(self, delta: engine_pb2.Delta) -> str:
         if self._turn.stopped:

@@ -15,6 +15,14 @@ DEAD_END: Json = {
     "type": "grammar",
     "message": "the grammar leaves nothing to say here: the output is cut off, and need not be what was asked for",
 }
+REPETITION: Json = {"type": "repetition", "message": "the output went on repeating itself: it is cut off"}
+NO_ANSWER: Json = {"type": "no_answer", "message": "the model ended its turn with neither a word of an answer nor a call"}
+_CUT = {
+    FINISH.FINISH_REASON_LENGTH: None,
+    FINISH.FINISH_REASON_GRAMMAR: DEAD_END,
+    FINISH.FINISH_REASON_REPETITION: REPETITION,
+}
+"""Ends that are not the model's, and what there is to say of each."""
 
 
 class Piece(Protocol):
@@ -38,7 +46,7 @@ class Choice(ABC, Generic[P]):
         self._names = names
         self.prompt: Sequence[int] = submit.prompt
         self.usage = Usage(len(submit.prompt))
-        self.dead_end = False  # the grammar cut it off
+        self.details: Json | None = None  # of its end, where `finish_reason` does not say all
 
     async def pieces(self) -> AsyncGenerator[P, None]:
         """One piece a delta. The engine is let go before the last is told, for its reader may be slow."""
@@ -48,13 +56,17 @@ class Choice(ABC, Generic[P]):
                     self.usage.learn(delta.usage)
                 piece = self._read(delta)
                 if piece.finish is not None:
-                    self.dead_end = delta.finish == FINISH.FINISH_REASON_GRAMMAR and piece.finish == "length"
+                    self.details = self._details(delta, piece.finish)
                     break
                 yield piece
             else:
                 raise internal()  # the engine ended without saying how
         await self._end()
         yield piece
+
+    def _details(self, delta: engine_pb2.Delta, finish: str) -> Json | None:
+        """What else there is to say of the end, which the client knows as `finish`."""
+        return _CUT.get(delta.finish) if finish == "length" else None
 
     async def _end(self) -> None:
         """What is to be done before the client knows the end."""
@@ -65,8 +77,8 @@ class Choice(ABC, Generic[P]):
 
 
 def cut_off(delta: engine_pb2.Delta) -> bool:
-    """Whether the output ended before the model ended it: by a limit, or where its grammar had nowhere to go."""
-    return delta.finish in (FINISH.FINISH_REASON_LENGTH, FINISH.FINISH_REASON_GRAMMAR)
+    """Whether the output ended before the model ended it."""
+    return delta.finish in _CUT
 
 
 def copies(submit: engine_pb2.Submit, count: int) -> list[engine_pb2.Submit]:

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from ossia.common.vocabulary import SIZE
 from ossia.v1 import engine_pb2
@@ -17,6 +17,7 @@ MAX_STOP_STRINGS = 4
 MAX_STOP_LENGTH = 256  # characters: what might still become a stop string is compared with all its beginnings
 MAX_STOP_TOKENS = 128
 MAX_BIASES = 1024
+MAX_PATTERN = 1024  # tokens
 MAX_CHOICES = 128
 MAX_PRIORITY = 1 << 30
 _UINT64 = (1 << 64) - 1
@@ -74,6 +75,32 @@ class StreamOptions(Closed):
     include_obfuscation: Literal[False] | None = None
 
 
+class RepetitionDetection(Closed):
+    """Ends an output that repeats itself. A `max_pattern_size` of 0 asks for nothing."""
+
+    max_pattern_size: Annotated[int, Field(ge=0, le=MAX_PATTERN)] = 0
+    min_pattern_size: Annotated[int, Field(ge=0)] = 0
+    min_count: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+
+    @property
+    def message(self) -> engine_pb2.RepetitionDetection | None:
+        """The same for an engine."""
+        if not self.max_pattern_size:
+            return None
+        shortest = max(self.min_pattern_size, 1)
+        return engine_pb2.RepetitionDetection(
+            max_pattern_size=self.max_pattern_size, min_pattern_size=shortest, min_count=self.min_count
+        )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.min_pattern_size > self.max_pattern_size:
+            raise wrong("min_pattern_size is at most max_pattern_size")
+        if self.max_pattern_size and self.min_count < 2:
+            raise wrong("min_count is 2 or more")
+        return self
+
+
 class GenerationBody(Body):
     """A request for tokens. None and absent mean the same everywhere."""
 
@@ -97,6 +124,7 @@ class GenerationBody(Body):
     stop: Annotated[list[str] | None, BeforeValidator(_stop, json_schema_input_type=_Stops)] = None
     stop_token_ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MAX_STOP_TOKENS)] | None = None
     ignore_eos: bool | None = None
+    repetition_detection: RepetitionDetection | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     cache_salt: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
@@ -189,6 +217,7 @@ class GenerationBody(Body):
             **given,
             top_k=None if self.top_k is None else max(self.top_k, 0),
             seed=None if self.seed is None else self.seed & _UINT64,
+            repetition_detection=self.repetition_detection and self.repetition_detection.message,
             logit_bias=[engine_pb2.LogitBias(id=id_, bias=bias) for id_, bias in (self.logit_bias or {}).items()],
         )
 

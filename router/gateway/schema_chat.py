@@ -1,6 +1,6 @@
 """The body of POST /v1/chat/completions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
@@ -108,6 +108,11 @@ class ChatBody(GenerationBody):
     def offered(self) -> list[ToolBody]:
         """The tools that the model is told of."""
         return [] if self.tool_choice == "none" else self.tools or []
+
+    @property
+    def tool_names(self) -> Set[str]:
+        """Theirs."""
+        return {tool.function.name for tool in self.offered}
 
     @property
     def described(self) -> list[Tool]:

@@ -1,6 +1,5 @@
 """An assistant's turn: from tokens to what the user sees, ending at a stop string. Knows harmony, not HTTP."""
 
-import re
 import secrets
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
@@ -8,8 +7,6 @@ from dataclasses import dataclass
 from router.gateway.stop import StopStrings
 from router.harmony.header import Target
 from router.harmony.parse import Event, MessageStart, Parser, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallStart
-
-_NAME = re.compile(r"(?:[A-Za-z0-9_-]{1,64}\.)?[A-Za-z0-9_.-]{1,64}")  # that of a server's tool stands behind the server's
 
 
 @dataclass(frozen=True)
@@ -27,12 +24,14 @@ Seen = MessageStart | ReasoningDelta | TextDelta | Call | ToolCallDelta
 class Turn:
     """What comes out, joined, does not depend on how tokens are grouped.
 
-    Stop strings are looked for in the visible answer alone, in one message at a time. A call that no client could take (no
-    tools were offered, or the name is not one that the API allows) is a message on commentary instead of being lost. `silent`
-    are ids that have no text. Unless calls may be `parallel`, the turn is over where the second would begin.
+    Stop strings are looked for in the visible answer alone, in one message at a time. `tools` are the names that were declared,
+    as the parser has them: a call of anything else is a message, for nobody could take it. `silent` are ids that have no text.
+    Unless calls may be `parallel`, the turn is over where the second would begin.
     """
 
-    def __init__(self, stop: Sequence[str], tools: bool, silent: Set[int] = frozenset(), parallel: bool = True) -> None:
+    def __init__(
+        self, stop: Sequence[str], tools: Set[str] = frozenset(), silent: Set[int] = frozenset(), parallel: bool = True
+    ) -> None:
         self._parser = Parser()
         self._stop = StopStrings(stop)
         self._one_by_one = bool(stop) or not parallel  # or else tokens after the one that ends the turn would be counted
@@ -40,6 +39,8 @@ class Turn:
         self._silent = silent
         self._parallel = parallel
         self._calls: dict[int, int] = {}  # the parser's index of a call -> ours
+        self._undeclared = 0
+        self._said = False  # something of the answer
         self.tokens = 0
         self.full = False  # another call would have begun
 
@@ -58,6 +59,11 @@ class Turn:
         return bool(self._calls)
 
     @property
+    def answered(self) -> bool:
+        """Whether there is a call, or text of an answer or of a preamble."""
+        return self._said or self.called
+
+    @property
     def answering(self) -> bool:
         """Whether ordinary tokens that come next are part of the visible text."""
         target = self._parser.target
@@ -69,8 +75,8 @@ class Turn:
 
     @property
     def repairs(self) -> int:
-        """Places of malformed harmony mended so far."""
-        return self._parser.repairs
+        """Places of malformed harmony mended so far, and calls of what is no tool."""
+        return self._parser.repairs + self._undeclared
 
     def feed(self, tokens: Sequence[int]) -> list[Seen]:
         """What these tokens made visible, neighbours of a kind joined."""
@@ -98,24 +104,26 @@ class Turn:
                     yield event
                 case ReasoningDelta():
                     yield event
-                case ToolCallStart(index, name):
+                case ToolCallStart():
                     yield from self._flush()
-                    yield from self._call(index, name)
+                    yield from self._call(event)
                 case ToolCallDelta(index, arguments) if index in self._calls:
                     yield ToolCallDelta(self._calls[index], arguments)
                 case ToolCallDelta(_, arguments):
                     yield from self._text(arguments)
 
-    def _call(self, index: int, name: str) -> Iterable[Seen]:
-        if not self._tools or not _NAME.fullmatch(name):
-            yield MessageStart("commentary")
+    def _call(self, begun: ToolCallStart) -> Iterable[Seen]:
+        if begun.name not in self._tools:
+            self._undeclared += 1
+            yield MessageStart("final" if begun.channel == "final" else "commentary")
         elif self._calls and not self._parallel:
             self.full = True
         else:
-            self._calls[index] = len(self._calls)
-            yield Call(self._calls[index], f"call_{secrets.token_hex(16)}", name)
+            self._calls[begun.index] = len(self._calls)
+            yield Call(self._calls[begun.index], f"call_{secrets.token_hex(16)}", begun.name)
 
     def _text(self, text: str) -> Iterable[Seen]:
+        self._said = True
         if certain := self._stop.feed(text):
             yield TextDelta(certain)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from workers.engine.grammar import Allowed, Grammar, spelled
 from workers.engine.plan import Plan, Sampled
-from workers.engine.sampling import Sampling
+from workers.engine.sampling import RepetitionDetection, Sampling
 
 VOCAB = 97
 STOP = 3
@@ -108,11 +108,20 @@ def alone(
             break
         output.append(token)
         chain = link(chain, token)
-        if token in stops:
+        if token in stops or (len(output) >= sampling.min_tokens and repeats(output, sampling.repetition_detection)):
             break
         if grammar is not None:
             grammar.accept(token)
     return output
+
+
+def repeats(output: Sequence[int], wanted: RepetitionDetection | None) -> bool:
+    """Whether the output ends in a pattern over and over, by the definition."""
+    if wanted is None:
+        return False
+    sizes = range(wanted.min_pattern_size, wanted.max_pattern_size + 1)
+    tails = ((output[-size:], output[-size * wanted.min_count :]) for size in sizes)
+    return any(list(tail) == [*pattern] * wanted.min_count for pattern, tail in tails)
 
 
 class Cells:

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from workers.engine.errors import Cause, Refusal
-from workers.engine.sampling import Sampling
+from workers.engine.sampling import RepetitionDetection, Sampling
 
 MAX_LOGPROBS = 20
 MAX_BIAS = 100  # the negative of it forbids
 MAX_BIASES = 1024  # ids
 MAX_STOPS = 256  # ids of a request's own
+MAX_PATTERN = 1024  # tokens that may repeat themselves
 LEAST_PENALTY = 1e-20  # logits divided by less would not be finite numbers in float32
 
 
@@ -27,6 +28,8 @@ def check_sampling(sampling: Sampling, vocab_size: int) -> None:
         if not valid:
             message = f"{name} is {getattr(sampling, name)}, it must be {wanted}"
             raise invalid(message, "SAMPLING_OUT_OF_RANGE", f"sampling.{name}")
+    if sampling.repetition_detection is not None:
+        _check_repetition(sampling.repetition_detection)
     check_tokens(sampling.stop_token_ids, vocab_size, "sampling.stop_token_ids")
     check_tokens([token for token, _ in sampling.logit_bias], vocab_size, "sampling.logit_bias")
     if sampling.max_tokens is not None and sampling.min_tokens > sampling.max_tokens:
@@ -34,6 +37,18 @@ def check_sampling(sampling: Sampling, vocab_size: int) -> None:
         raise invalid(message, "SAMPLING_CONTRADICTORY", "sampling.min_tokens")
     if len({token for token, _ in sampling.logit_bias}) < len(sampling.logit_bias):
         raise invalid("logit_bias names a token id twice", "SAMPLING_CONTRADICTORY", "sampling.logit_bias")
+
+
+def _check_repetition(wanted: RepetitionDetection) -> None:
+    longest = wanted.max_pattern_size
+    for name, valid, range_ in (
+        ("max_pattern_size", 1 <= longest <= MAX_PATTERN, f"from 1 to {MAX_PATTERN}"),
+        ("min_pattern_size", 1 <= wanted.min_pattern_size <= longest, f"from 1 to {longest}"),
+        ("min_count", wanted.min_count >= 2, "2 or more"),
+    ):
+        if not valid:
+            message = f"{name} is {getattr(wanted, name)}, it must be {range_}"
+            raise invalid(message, "SAMPLING_OUT_OF_RANGE", f"sampling.repetition_detection.{name}")
 
 
 def invalid(message: str, reason: str, field: str) -> Refusal:

@@ -56,11 +56,13 @@ def lookup(tokens: Array, count: int) -> list[int]:
 
 
 def _drafts(request: Request, tokens: list[int], looked_up: bool) -> Drafts:
-    """As many of the tokens as come before a stop, behind which nothing does, and as the grammar allows.
+    """As many of the tokens as come before a stop or a repetition, behind which nothing does, and as the grammar allows.
 
     At most one mask is computed, which may take as long as a step: between forced tokens each is known, and nothing is looked
     up where a mask says what may come.
     """
+    if request.repetition is not None:
+        tokens = tokens[: request.repetition.before(request.output, tokens)]
     grammar, allowed = request.grammar, request.mask
     masks: list[Allowed] = []
     for index, token in enumerate(tokens, 1):

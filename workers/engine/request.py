@@ -12,6 +12,7 @@ from workers.engine.guarded import Guarded
 from workers.engine.hashing import Chain
 from workers.engine.ints import Array, Ints
 from workers.engine.pace import Pace
+from workers.engine.repetition import Repetition
 from workers.engine.sampling import Sampling
 
 Key = tuple[int, int]  # names a request: session and rid, opaque to the engine
@@ -20,6 +21,7 @@ Key = tuple[int, int]  # names a request: session and rid, opaque to the engine
 class Finish(Enum):
     STOP = "stop"
     LENGTH = "length"
+    REPETITION = "repetition"
     CANCELLED = "cancelled"
     DEADLINE = "deadline"
     GRAMMAR = "grammar"  # a dead end
@@ -42,6 +44,7 @@ class Request:
     chain: Chain
     block_size: int
     adjustments: Adjustments | None = None  # after the output
+    repetition: Repetition | None = None  # of the output
     priority: int = 0
     deadline_s: float | None = None  # on the scheduler's clock
     arrival: int = 0  # order of submission
@@ -101,6 +104,8 @@ class Request:
             return Finish.STOP
         if self.more <= 0 and not self.unscored:
             return Finish.LENGTH
+        if self.repetition is not None and self.repetition.found and len(self.output) >= self.sampling.min_tokens:
+            return Finish.REPETITION
         return self.held_up if isinstance(self.mask, np.ndarray) and not self.mask.any() else None
 
     @property
@@ -121,9 +126,11 @@ class Request:
         start = self.length
         self.tokens.extend(tokens)
         self.chain.extend(self.tokens.array, start)
-        for token in tokens:
+        for place, token in enumerate(tokens, start + 1):
             if self.adjustments is not None:
                 self.adjustments.add(token)
+            if self.repetition is not None:
+                self.repetition.add(self.tokens.array[self.prompt_tokens : place])
             if self.grammar is not None and token not in self.stops:
                 self.grammar.accept(token)
         if self.grammar is not None and len(tokens):

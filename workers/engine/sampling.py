@@ -4,6 +4,15 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class RepetitionDetection:
+    """As `ossia.v1.RepetitionDetection`."""
+
+    max_pattern_size: int = 0
+    min_pattern_size: int = 1
+    min_count: int = 0
+
+
+@dataclass(frozen=True)
 class Sampling:
     """Ranges and defaults are those of `ossia.v1.Sampling`."""
 
@@ -22,3 +31,4 @@ class Sampling:
     logit_bias: tuple[tuple[int, float], ...] = ()  # ids and what is added to their logits
     logprobs: int = -1  # alternatives to report, -1 for no log probabilities at all
     prompt_logprobs: int = -1  # the same for the prompt's tokens, from the second on
+    repetition_detection: RepetitionDetection | None = None

@@ -11,7 +11,7 @@ from workers.engine.errors import Cause, Refusal
 from workers.engine.limits import Limits
 from workers.engine.report import KvEvents, Load, TokenLogprobs, Usage
 from workers.engine.request import Finish, Key, Request
-from workers.engine.sampling import Sampling
+from workers.engine.sampling import RepetitionDetection, Sampling
 
 CODES = {
     Cause.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
@@ -22,13 +22,16 @@ CODES = {
 FINISHES = {
     Finish.STOP: engine_pb2.FINISH_REASON_STOP,
     Finish.LENGTH: engine_pb2.FINISH_REASON_LENGTH,
+    Finish.REPETITION: engine_pb2.FINISH_REASON_REPETITION,
     Finish.CANCELLED: engine_pb2.FINISH_REASON_CANCELLED,
     Finish.DEADLINE: engine_pb2.FINISH_REASON_DEADLINE,
     Finish.GRAMMAR: engine_pb2.FINISH_REASON_GRAMMAR,
     Finish.GRAMMAR_FAILED: engine_pb2.FINISH_REASON_GRAMMAR,
 }
 SCALARS = tuple(
-    field.name for field in engine_pb2.Sampling.DESCRIPTOR.fields if field.name not in ("stop_token_ids", "logit_bias")
+    field.name
+    for field in engine_pb2.Sampling.DESCRIPTOR.fields
+    if field.name not in ("stop_token_ids", "logit_bias", "repetition_detection")
 )
 
 
@@ -54,7 +57,12 @@ def sampling(message: engine_pb2.Sampling) -> Sampling:
         **{"seed": secrets.randbits(64), **given},
         stop_token_ids=tuple(message.stop_token_ids),
         logit_bias=tuple((entry.id, entry.bias) for entry in message.logit_bias),
+        repetition_detection=_repetition(message.repetition_detection) if message.HasField("repetition_detection") else None,
     )
+
+
+def _repetition(message: engine_pb2.RepetitionDetection) -> RepetitionDetection:
+    return RepetitionDetection(**{field.name: value for field, value in message.ListFields()})
 
 
 def status(refusal: Refusal) -> status_pb2.Status:

@@ -131,7 +131,7 @@ class MessagesAnswer:
         if finish == "stop":
             return "end_turn" if self._choice.stop_string is None else "stop_sequence"
         if finish == "length":
-            return "model_context_window_exceeded" if self._cut and not self._choice.dead_end else "max_tokens"
+            return "model_context_window_exceeded" if self._cut and not self._choice.details else "max_tokens"
         return "tool_use"
 
 

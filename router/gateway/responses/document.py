@@ -70,8 +70,8 @@ def opened(id_: str, body: ResponseBody, effort: Effort) -> Json:
     }
 
 
-def ended(document: Json, output: list[Json], usage: Usage, finish: str) -> Json:
-    """The object when the model is done; `finish` as chats have it."""
+def ended(document: Json, output: list[Json], usage: Usage, finish: str, details: Json | None) -> Json:
+    """The object when the model is done; `finish` and `details` as chats have them."""
     why = _WHY.get(finish)
     return {
         **document,
@@ -80,6 +80,7 @@ def ended(document: Json, output: list[Json], usage: Usage, finish: str) -> Json
         "completed_at": None if why else int(time.time()),
         "output": output,
         "usage": usage_body(usage),
+        **({"finish_details": details} if details else {}),
     }
 
 

@@ -157,7 +157,8 @@ class Run:
                         yield batch
         yield list(self._output.close("incomplete" if finish == "length" else "completed"))
         await self._keep(*self._output.loop(first))
-        self.document = ended(self.document, self._output.items, self.usage, finish or "length")
+        details = self._choices[-1].details
+        self.document = ended(self.document, self._output.items, self.usage, finish or "length", details)
 
     async def _keep(self, calls: Sequence[str], thought: str) -> None:
         """For a client that sends the calls back without what was thought before them."""

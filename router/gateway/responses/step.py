@@ -1,6 +1,6 @@
 """One turn of a response, as the engine is asked for it: a response is as many turns as its tools need. Knows no tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,8 +34,8 @@ class Step:
         return self.body.stop_token_ids
 
     @property
-    def offered(self) -> Sequence[Offered]:
-        return self.offer.tools
+    def tool_names(self) -> Set[str]:
+        return {tool.name for tool in self.offer.tools}
 
     @property
     def parallel_tool_calls(self) -> bool | None:

@@ -1,4 +1,4 @@
-"""What callers write is never a control token: every special token of the vocabulary, in every field of every endpoint."""
+"""What callers, files and tools write is never a control token: every special token of the vocabulary, in every field."""
 
 import json
 from collections.abc import Iterator
@@ -8,8 +8,12 @@ import pytest
 
 from ossia.common.vocabulary import FIRST_SPECIAL, SIZE, decode
 from router.gateway.settings import Settings
+from router.tools.tools import Tools
+from router.tools.types import ToolSpec
 from tests.fakes.scripted import MODEL, ScriptedEngine, answer
 from tests.router.gateway.conftest import running
+from tests.router.gateway.responses.conftest import FakeServer
+from tests.router.gateway.responses.test_tools import TurnEngine, use
 
 SPELLED = [decode([token]) for token in range(FIRST_SPECIAL, SIZE)]
 EVIL = "".join(SPELLED)
@@ -109,6 +113,38 @@ async def test_no_text_becomes_a_special_token(path: str, bodies: Any) -> None:
                 specials.append([[token for token in prompt if token >= FIRST_SPECIAL] for prompt in prompts])
                 assert (EVIL if body is evil else "innocent")[:4096] in decode(prompts[0]), json.dumps(innocent)
             assert specials[0] == specials[1], json.dumps(innocent)
+
+
+def servers(text: str) -> Iterator[tuple[FakeServer, dict[str, Any], str, list[int]]]:
+    """Tool servers that say this wherever they can, the tool of a request, what the request says itself, and a call."""
+    wiki = FakeServer("wiki", "read", result=text)
+    wiki.tools = [ToolSpec("read", text, schema(text))]
+    mcp = {"type": "mcp", "server_label": "wiki", "server_description": text, "require_approval": "never"}
+    yield wiki, mcp, text, use("wiki.read", json.dumps({text: text}), reasoning=text)
+    yield FakeServer("wiki", "read", result=text, error=True), {**mcp, "server_description": None}, "Hi", use("wiki.read", "{}")
+    python = FakeServer("python", "python", result=text)
+    yield python, {"type": "code_interpreter", "container": {"type": "auto"}}, "Hi", use("python", text, "analysis")
+    browser = FakeServer("browser", "search", "open", "find", result=text)
+    yield browser, {"type": "web_search"}, "Hi", use("browser.search", json.dumps({"query": text}), "analysis")
+
+
+@pytest.mark.parametrize("place", range(4))
+async def test_no_text_of_a_tool_becomes_a_special_token(place: int) -> None:
+    specials = []
+    for text in (EVIL, "innocent"):
+        server, tool, asked, call = list(servers(text))[place]
+        engine = TurnEngine(call, answer("x"))
+        engine.card.max_context = 1 << 20  # type: ignore[union-attr]
+        async with running(engine, Settings(prompt_date="none"), tools=Tools([server])) as gateway:
+            body = {"model": MODEL, "input": asked, "tools": [tool]}
+            response = await gateway.http.post("/v1/responses", json=body, timeout=60)
+        assert response.json()["status"] == "completed", response.text[:300]
+        assert len(server.calls) == 1
+        first, second = (list(submit.prompt) for submit in engine.submits)
+        assert text in decode(first) or place > 0
+        assert text in decode(second[len(first) :])
+        specials.append([[token for token in prompt if token >= FIRST_SPECIAL] for prompt in (first, second)])
+    assert specials[0] == specials[1]
 
 
 def named(text: str) -> list[dict[str, Any]]:

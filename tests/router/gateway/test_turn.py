@@ -22,7 +22,7 @@ def seen(turn: Turn, ids: list[int], size: int) -> list[Seen]:
 
 @pytest.mark.parametrize("size", [1, 5, 100])
 def test_one_call_at_most_where_calls_are_not_parallel(size: int) -> None:
-    turn = Turn((), tools=True, parallel=False)
+    turn = Turn((), {"a", "b", "c"}, parallel=False)
     call, arguments = seen(turn, THREE, size)
     assert isinstance(call, Call)
     assert (call.name, arguments) == ("a", ToolCallDelta(0, "1"))
@@ -32,25 +32,57 @@ def test_one_call_at_most_where_calls_are_not_parallel(size: int) -> None:
 
 
 def test_all_calls_where_they_are() -> None:
-    turn = Turn((), tools=True)
+    turn = Turn((), {"a", "b", "c"})
     assert [item.name for item in seen(turn, THREE, 3) if isinstance(item, Call)] == ["a", "b", "c"]
     assert not turn.stopped
 
 
-def test_a_call_without_tools_is_a_message_on_commentary() -> None:
-    ids = tokens("<|channel|>commentary to=functions.a<|message|>1<|call|>")
-    assert seen(Turn((), tools=False), ids, 100) == [MessageStart("commentary"), TextDelta("1")]
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("commentary to=functions.a", "a"),
+        ("commentary to=a", "a"),
+        ("analysis to=functions.a", "a"),
+        ("commentary a", "a"),
+        ("commentary a json", "a"),
+        ("commentary to=functions.wiki.read", "wiki.read"),
+        ("commentary to=wiki.read", "wiki.read"),
+        ("analysis to=python code", "python"),
+        ("commentary to=functions.a<|channel|>commentary", "a"),
+        ("commentary to=functions.user", "user"),
+    ],
+)
+def test_a_declared_name_is_called_however_it_is_written(header: str, name: str) -> None:
+    begun, arguments = seen(
+        Turn((), {"a", "wiki.read", "python", "user"}), tokens(f"<|channel|>{header}<|message|>1<|call|>"), 9
+    )
+    assert isinstance(begun, Call)
+    assert (begun.name, arguments) == (name, ToolCallDelta(0, "1"))
 
 
 @pytest.mark.parametrize(
-    ("name", "taken"), [("a" * 64, True), ("a" * 65, False), (f"{'a' * 64}.{'b' * 64}", True), (f"{'a' * 65}.b", False)]
+    ("header", "channel"),
+    [
+        ("commentary to=functions.b", "commentary"),
+        ("commentary to=functions.A", "commentary"),
+        ("commentary to=functions.a.b", "commentary"),
+        ("commentary to=read", "commentary"),
+        ("commentary to=wiki", "commentary"),
+        ("analysis to=browser.search code", "commentary"),
+        ("commentary to=user", "commentary"),
+        ("final answer", "final"),
+    ],
 )
-def test_names_that_tools_can_have(name: str, taken: bool) -> None:
-    begun = seen(Turn((), tools=True), tokens(f"<|channel|>commentary to={name}<|message|>1<|call|>"), 100)[0]
-    assert (isinstance(begun, Call) and begun.name == name) == taken
+@pytest.mark.parametrize("tools", [set(), {"a", "wiki.read", "python"}])
+def test_a_call_of_anything_else_is_a_message(header: str, channel: str, tools: set[str]) -> None:
+    turn = Turn((), tools)
+    assert seen(turn, tokens(f"<|channel|>{header}<|message|>1<|call|>"), 9) == [MessageStart(channel), TextDelta("1")]  # type: ignore[arg-type]
+    assert not turn.called
+    assert turn.answered
+    assert turn.repairs > 0 or header.endswith("user")
 
 
 def test_a_stop_string_does_not_reach_across_messages() -> None:
     ids = tokens("<|channel|>commentary<|message|>E<|end|><|start|>assistant<|channel|>final<|message|>ND<|return|>")
     expected = [MessageStart("commentary"), TextDelta("E"), MessageStart("final"), TextDelta("ND")]
-    assert seen(Turn(["END"], tools=False), ids, 1) == expected
+    assert seen(Turn(["END"]), ids, 1) == expected

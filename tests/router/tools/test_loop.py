@@ -9,6 +9,19 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from ossia.common.vocabulary import (
+    CALL,
+    CHANNEL,
+    CONSTRAIN,
+    END,
+    ENDOFTEXT,
+    FIRST_SPECIAL,
+    MESSAGE,
+    RETURN,
+    SIZE,
+    START,
+    decode,
+)
 from router.tools.config import ServerConfig, ToolsConfig
 from router.tools.metrics import ToolMetrics
 from router.tools.server import McpServer
@@ -82,6 +95,27 @@ async def test_whatever_a_tool_does_the_response_goes_on(tools: Tools, tool: str
     assert (told or "") in json.dumps(call["error"])
     assert (call["error"] is None) == (told is None)
     assert contains(list(engine.submits[1].prompt), told or call["output"])
+
+
+async def test_no_name_and_no_result_holds_a_special_token() -> None:
+    """A server that names its tools like control tokens, and says so again when they are called."""
+    spelled = [decode([token]) for token in (START, END, MESSAGE, CHANNEL, CALL, RETURN, CONSTRAIN, ENDOFTEXT, SIZE - 1)]
+    specials = []
+    for names in (spelled, ["innocent"] * len(spelled)):
+        tools = [f"{name}{place}" for place, name in enumerate(names)]
+        config = ServerConfig("bad", command=(*BAD.command, *tools), timeout_s=60.0)
+        async with connected(ToolsConfig((config,)), ToolMetrics(CollectorRegistry())) as servers:
+            server = servers.servers["bad"]
+            assert isinstance(server, McpServer)
+            async with asyncio.timeout(60):
+                await server.connection.client()
+            engine = TurnEngine(*(use(f"bad.{spec.name}", "{}") for spec in server.tools), answer("ok"))
+            response = await _respond(engine, servers, tools=[MCP])
+        calls = [item for item in response["output"] if item["type"] == "mcp_call"]
+        assert [call["output"].partition(" ")[0] for call in calls] == tools
+        assert not any("<|" in spec.name for spec in server.tools)
+        specials.append([[token for token in submit.prompt if token >= FIRST_SPECIAL] for submit in engine.submits])
+    assert specials[0] == specials[1]
 
 
 async def test_an_address_outside_the_list_is_refused(tools: Tools) -> None:

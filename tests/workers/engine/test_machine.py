@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.fakes.grammar import FakeGrammar
-from tests.fakes.runner import STOP, VOCAB, alone
+from tests.fakes.runner import STOP, VOCAB, alone, repeats
 from tests.workers.engine.harness import TURN, Harness, limits
 from workers.engine.request import Finish, Request
-from workers.engine.sampling import Sampling
+from workers.engine.sampling import RepetitionDetection, Sampling
 
 samplings = st.builds(
     Sampling,
@@ -25,6 +25,7 @@ samplings = st.builds(
     repetition_penalty=st.sampled_from([1.0, 1.0, 1.5]),
     logit_bias=st.sampled_from([(), ((STOP, 2.0), (9, 8.0)), tuple((token, 50.0) for token in (20, 21, 22))]),
     prompt_logprobs=st.sampled_from([-1, -1, -1, 2]),
+    repetition_detection=st.sampled_from([None, None, RepetitionDetection(3, min_count=3), RepetitionDetection(6, 2, 2)]),
 ).map(lambda sampling: replace(sampling, min_tokens=min(sampling.min_tokens, sampling.max_tokens or 0)))
 
 
@@ -123,7 +124,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         expected, sampling = self.expected[rid], request.sampling
         assert request.output.tolist() == expected
         stopped = bool(expected) and expected[-1] in request.stops
-        assert end is (Finish.STOP if stopped else Finish.LENGTH if len(expected) == sampling.max_tokens else Finish.GRAMMAR)
+        repeated = len(expected) >= sampling.min_tokens and repeats(expected, sampling.repetition_detection)
+        otherwise = Finish.REPETITION if repeated else Finish.GRAMMAR
+        assert end is (Finish.STOP if stopped else Finish.LENGTH if len(expected) == sampling.max_tokens else otherwise)
         scores = [score for output in self.harness.outputs[(0, rid)] for score in output.prompt_logprobs]
         asked = sampling.prompt_logprobs >= 0 and not self.resumed[rid]
         assert [-8 * score.logprob for score in scores] == (

@@ -14,7 +14,7 @@ from tests.workers.leader.harness import LIMITS
 from workers.engine.errors import Cause, Refusal
 from workers.engine.report import KvEvents, Load, Usage
 from workers.engine.request import Finish
-from workers.engine.sampling import Sampling
+from workers.engine.sampling import RepetitionDetection, Sampling
 from workers.engine.stepper import Stepper
 from workers.leader import codec
 
@@ -34,6 +34,7 @@ EVERYTHING = engine_pb2.Sampling(
     min_tokens=3,
     ignore_eos=True,
     prompt_logprobs=2,
+    repetition_detection=engine_pb2.RepetitionDetection(max_pattern_size=9, min_pattern_size=2, min_count=3),
 )
 
 
@@ -59,6 +60,7 @@ def test_every_setting_is_taken_as_it_is() -> None:
         logit_bias=((6, -100.0), (8, 2.5)),
         logprobs=0,
         prompt_logprobs=2,
+        repetition_detection=RepetitionDetection(9, 2, 3),
     )
 
 
@@ -66,6 +68,8 @@ def test_what_is_absent_takes_the_defaults_and_what_is_zero_does_not() -> None:
     assert codec.sampling(engine_pb2.Sampling(seed=0)) == Sampling()
     zeros = codec.sampling(engine_pb2.Sampling(seed=0, temperature=0, top_k=0, max_tokens=0, logprobs=0, prompt_logprobs=0))
     assert zeros == Sampling(temperature=0.0, max_tokens=0, logprobs=0, prompt_logprobs=0)
+    shortest = codec.sampling(engine_pb2.Sampling(seed=0, repetition_detection={"max_pattern_size": 4, "min_count": 2}))
+    assert shortest.repetition_detection == RepetitionDetection(4, 1, 2)
 
 
 def test_a_submit_becomes_a_request() -> None:
