@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol, Self
 
 from ossia.common.vocabulary import CALL, FIRST_SPECIAL
 from ossia.v1 import engine_pb2
+from router.access.principal import ShownReasoning
 from router.gateway.answer import Answer, Store
 from router.gateway.choice import NO_ANSWER, Choice, cut_off
 from router.gateway.errors import Json
@@ -19,14 +20,18 @@ from router.harmony.parse import MessageStart, ReasoningDelta, TextDelta, ToolCa
 
 @dataclass
 class ChatPiece:
-    """What one delta made visible. `logprobs` are those of the tokens of the answer's text."""
+    """What one delta made visible. `logprobs` are those of the tokens of the answer's text, and `before` says of each message
+    that begins how many of them are of what comes before it.
+    """
 
     seen: list[Seen] = field(default_factory=list)
     logprobs: list[Json] = field(default_factory=list)
+    before: list[int] = field(default_factory=list)
     finish: str | None = None
 
     def add(self, later: Self) -> None:
         self.seen += later.seen
+        self.before += [len(self.logprobs) + count for count in later.before]
         self.logprobs += later.logprobs
         self.finish = later.finish
 
@@ -106,7 +111,9 @@ class ChatChoice(Choice[ChatPiece]):
         for token, likely in zip(delta.tokens, delta.logprobs, strict=True):
             if self._turn.answering and token < FIRST_SPECIAL and token not in self._silent:
                 piece.logprobs.append(entry(token, likely))
-            piece.seen += self._turn.feed((token,))
+            seen = self._turn.feed((token,))
+            piece.before += [len(piece.logprobs) for item in seen if isinstance(item, MessageStart)]
+            piece.seen += seen
             if self._turn.stopped:
                 break
         piece.seen = join(piece.seen)
@@ -135,6 +142,7 @@ class ChatAnswer(Answer[ChatPiece]):
         body: ChatBody,
         submits: list[engine_pb2.Submit],
         card: engine_pb2.DescribeResponse,
+        shown: ShownReasoning = "both",
         keep: Keep | None = None,
         store: Store | None = None,
     ) -> None:
@@ -148,7 +156,7 @@ class ChatAnswer(Answer[ChatPiece]):
         return [_choice(index, {"role": "assistant", "content": ""}) for index in range(len(self._choices))]
 
     def _told(self, index: int, piece: ChatPiece, first: bool) -> list[Json]:
-        deltas = [_delta(item) for item in piece.seen if not isinstance(item, MessageStart)]
+        deltas = [self._delta(item) for item in piece.seen if not isinstance(item, MessageStart)]
         if piece.logprobs and not any("content" in delta for delta in deltas):
             deltas.append({"content": ""})  # the text is withheld, and what is likely of it is not
         choices = [_choice(index, delta) for delta in deltas]

@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import pairwise, repeat
 
+from router.gateway.chat import ChatPiece
 from router.gateway.errors import Json
 from router.gateway.responses.called import Called
 from router.gateway.responses.offer import Offer
-from router.gateway.responses.written import Message, Reasoning, Written, thought
-from router.gateway.turn import Call, Seen
+from router.gateway.responses.written import FunctionCall, Message, Reasoning, Written, thought
+from router.gateway.turn import Call
 from router.harmony.parse import MessageStart, ReasoningDelta, TextDelta, ToolCallDelta
 
 
@@ -21,13 +23,15 @@ class Output:
         self._open: Written | None = None
         self._likely: list[Json] = []  # log probabilities of text that is still withheld
 
-    def see(self, seen: Iterable[Seen], logprobs: list[Json]) -> Iterator[Json]:
-        """More of a turn. `logprobs` are those of its visible text."""
-        self._likely += logprobs
-        for item in seen:
+    def see(self, piece: ChatPiece) -> Iterator[Json]:
+        """More of a turn."""
+        likelies = _by_message(piece)
+        self._likely += next(likelies)
+        for item in piece.seen:
             match item:
                 case MessageStart(channel):
                     yield from self.close("completed")
+                    self._likely += next(likelies)
                     if channel != "analysis":
                         yield from self._begin(Message(self._stem, self._place, _phase(channel)))
                 case ReasoningDelta(text):
@@ -44,6 +48,9 @@ class Output:
 
     def close(self, status: str) -> Iterator[Json]:
         """What is open ends: "completed", or "incomplete" where it was cut off."""
+        if self._likely and isinstance(self._open, Message):  # of a stop string, whose text is nowhere
+            yield from self._open.add("", self._likely)
+            self._likely = []
         if self._open is not None:
             ended, self._open = self._open, None
             uncalled = isinstance(ended, Called)  # a turn ends with one call: no other is made
@@ -90,7 +97,8 @@ class Output:
         place = self._place + (self._open is not None)
         call_id = f"call_{hashlib.blake2b(f'{self._stem}/{place}'.encode(), digest_size=16).hexdigest()}"
         offered = self._offer.find(name)
-        assert offered is not None, "a turn shows calls of declared tools alone"
+        if offered is None:
+            return FunctionCall(self._stem, place, call_id, name)
         return offered.write(self._stem, place, call_id)
 
     def _kept(self, events: Iterable[Json]) -> Iterator[Json]:
@@ -100,6 +108,13 @@ class Output:
                 assert isinstance(item, dict)
                 self.items.append(item)
             yield event
+
+
+def _by_message(piece: ChatPiece) -> Iterator[list[Json]]:
+    """The log probabilities of the message that goes on, then those of each that begins."""
+    for begin, end in pairwise((0, *piece.before, len(piece.logprobs))):
+        yield piece.logprobs[begin:end]
+    yield from repeat([])
 
 
 def _phase(channel: str) -> str:

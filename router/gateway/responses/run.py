@@ -146,7 +146,7 @@ class Run:
             self._choices.append(choice)
             async with aclosing(choice.pieces()) as pieces:
                 async for piece in pieces:
-                    yield [*listed, *self._output.see(piece.seen, piece.logprobs)]
+                    yield [*listed, *self._output.see(piece)]
                     listed = []
                     finish = piece.finish
             called = finish == "tool_calls" and self._calls_left >= 0

@@ -1,20 +1,30 @@
 """Whatever a model emits or a client sends: no 5xx, valid JSON, and the same answer however tokens are grouped."""
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
+from anthropic.types import Message, RawMessageStreamEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from prometheus_client import CollectorRegistry
+from pydantic import TypeAdapter
 from starlette.testclient import TestClient
 
-from ossia.common.vocabulary import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START, encode
+from ossia.common.vocabulary import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START, decode, encode
 from router.gateway.anthropic.schema import MessagesBody
 from router.gateway.app import create_app
 from router.gateway.schema_chat import ChatBody
 from router.gateway.schema_completions import CompletionBody
+from router.tools.tools import Tools
 from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, pairs
+from tests.router.gateway.anthropic.test_messages import complete
+from tests.router.gateway.responses import order, strict
+from tests.router.gateway.responses.conftest import FakeServer
 from tests.router.harmony.test_parse import mutations
 
 WORDS = [
@@ -38,36 +48,64 @@ TOKENS = st.lists(
     ),
     max_size=40,
 )
-PREFIXES = st.builds(lambda stream, cut: [token for token in stream[:cut] if token >= 0], mutations(), st.integers(0, 200))
-"""Of mutations of valid turns."""
-TOOLS = [{"type": "function", "function": {"name": "weather"}}]
+PREFIXES = mutations().map(lambda stream: [token for token in stream if token >= 0])
+"""Of mutations of valid turns: half of them are cut."""
+WITH_TOOLS = st.sampled_from([True, True, True, False])
+EVENTS: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 THINK = {"thinking": {"type": "adaptive"}}
 MESSAGES = [{"role": "user", "content": "x"}]
 ENDS = st.sampled_from([FINISH.FINISH_REASON_STOP, FINISH.FINISH_REASON_LENGTH])
 
 
-def post(engine: ScriptedEngine, path: str, body: dict[str, Any]) -> Any:
-    with TestClient(create_app(engine, registry=CollectorRegistry())) as client:
-        response = client.post(path, json=body)
-    assert response.status_code == 200, response.text
-    return response
+def names(tokens: list[int]) -> list[str]:
+    """Those of the functions that a stream may mean, so that there are some that it can call."""
+    return sorted({"weather", *re.findall(r"functions\.([a-zA-Z0-9_-]{1,64})", decode(tokens))})
 
 
-def events(response: Any) -> list[Any]:
-    lines = [line for line in response.text.split("\n") if line]
-    assert lines.pop() == "data: [DONE]"
-    return [json.loads(line.removeprefix("data: ")) for line in lines]
+class Served:
+    """A gateway whose engine says what it is told to."""
+
+    def __init__(self, engine: ScriptedEngine, client: TestClient) -> None:
+        self._engine = engine
+        self._client = client
+
+    def whole(self, tokens: list[int], end: Any, path: str, body: dict[str, Any]) -> Any:
+        return self._post([tokens], end, path, body).json()
+
+    def events(self, tokens: list[int], size: int, end: Any, path: str, body: dict[str, Any]) -> list[Any]:
+        """What follows `data: ` in a stream of deltas of that size."""
+        lines = self._post(pairs(tokens, size), end, path, {**body, "stream": True}).text.split("\n")
+        data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+        if path != "/v1/messages":
+            assert data.pop() == "[DONE]"
+        return [json.loads(each) for each in data]
+
+    def _post(self, script: list[list[int]], end: Any, path: str, body: dict[str, Any]) -> Any:
+        self._engine.script, self._engine.finish = tuple(script), end
+        response = self._client.post(path, json=body)
+        assert response.status_code == 200, response.text
+        return response
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    engine = ScriptedEngine()
+    tools = Tools([FakeServer("python", "python"), FakeServer("browser", "search", "open", "find"), FakeServer("wiki", "read")])
+    with TestClient(create_app(engine, registry=CollectorRegistry(), tools=tools)) as client:
+        yield Served(engine, client)
 
 
 STOPS = st.sampled_from([None, "STOP", ["a", " b"]])
+LISTED_STOPS = st.sampled_from([None, ["STOP"], ["a", " b"]])
 
 
 @settings(max_examples=120, deadline=None)
-@given(tokens=TOKENS | PREFIXES, size=st.integers(1, 7), tools=st.booleans(), stop=STOPS, end=ENDS)
-def test_chat(tokens: list[int], size: int, tools: bool, stop: Any, end: Any) -> None:
-    body = {"model": MODEL, "messages": MESSAGES, "tools": TOOLS if tools else None, "stop": stop}
-    whole = post(ScriptedEngine(tokens, finish=end), "/v1/chat/completions", body).json()
-    streamed = events(post(ScriptedEngine(*pairs(tokens, size), finish=end), "/v1/chat/completions", {**body, "stream": True}))
+@given(tokens=TOKENS | PREFIXES, size=st.integers(1, 7), tools=WITH_TOOLS, stop=STOPS, end=ENDS)
+def test_chat(served: Served, tokens: list[int], size: int, tools: bool, stop: Any, end: Any) -> None:
+    offered = [{"type": "function", "function": {"name": name}} for name in names(tokens)] if tools else None
+    body = {"model": MODEL, "messages": MESSAGES, "tools": offered, "stop": stop}
+    whole = served.whole(tokens, end, "/v1/chat/completions", body)
+    streamed = served.events(tokens, size, end, "/v1/chat/completions", body)
     ChatCompletion.model_validate(whole, strict=True)
     for event in streamed:
         ChatCompletionChunk.model_validate(event, strict=True)
@@ -89,11 +127,16 @@ def test_chat(tokens: list[int], size: int, tools: bool, stop: Any, end: Any) ->
 
 
 @settings(max_examples=60, deadline=None)
-@given(tokens=TOKENS, size=st.integers(1, 7), stop=STOPS, end=ENDS)
-def test_completions(tokens: list[int], size: int, stop: Any, end: Any) -> None:
+@given(tokens=TOKENS | PREFIXES, size=st.integers(1, 7), stop=STOPS, end=ENDS)
+def test_completions(served: Served, tokens: list[int], size: int, stop: Any, end: Any) -> None:
     body = {"model": MODEL, "prompt": "x", "stop": stop, "logprobs": 2, "return_token_ids": True}
-    whole = post(ScriptedEngine(tokens, finish=end), "/v1/completions", body).json()["choices"][0]
-    streamed = events(post(ScriptedEngine(*pairs(tokens, size), finish=end), "/v1/completions", {**body, "stream": True}))
+    answered = served.whole(tokens, end, "/v1/completions", body)
+    streamed = served.events(tokens, size, end, "/v1/completions", body)
+    Completion.model_validate(answered, strict=True)
+    for event in streamed:
+        ends = [{**choice, "finish_reason": choice["finish_reason"] or "stop"} for choice in event["choices"]]
+        Completion.model_validate({**event, "choices": ends}, strict=True)  # which has no word for what goes on
+    (whole,) = answered["choices"]
     pieces = [event["choices"][0] for event in streamed]
     assert "".join(piece["text"] for piece in pieces) == whole["text"]
     assert sum((piece["token_ids"] for piece in pieces), []) == whole["token_ids"] == tokens[: len(whole["token_ids"])]
@@ -104,15 +147,16 @@ def test_completions(tokens: list[int], size: int, stop: Any, end: Any) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    tokens=TOKENS, size=st.integers(1, 7), tools=st.booleans(), stop=st.sampled_from([None, ["STOP"], ["a", " b"]]), end=ENDS
-)
-def test_messages(tokens: list[int], size: int, tools: bool, stop: Any, end: Any) -> None:
-    offered = [{"name": "weather", "input_schema": {}}] if tools else None
-    body = {"model": MODEL, "max_tokens": 99, "messages": MESSAGES, "tools": offered, "stop_sequences": stop, **THINK}
-    whole = post(ScriptedEngine(tokens, finish=end), "/v1/messages", body).json()
-    lines = post(ScriptedEngine(*pairs(tokens, size), finish=end), "/v1/messages", {**body, "stream": True}).text.split("\n")
-    streamed = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+@given(tokens=TOKENS | PREFIXES, size=st.integers(1, 7), tools=WITH_TOOLS, stop=LISTED_STOPS, end=ENDS)
+def test_messages(served: Served, tokens: list[int], size: int, tools: bool, stop: Any, end: Any) -> None:
+    offered = [{"name": name, "input_schema": {}} for name in names(tokens)] if tools else None
+    body = {"model": MODEL, "max_tokens": 999, "messages": MESSAGES, "tools": offered, "stop_sequences": stop, **THINK}
+    whole = served.whole(tokens, end, "/v1/messages", body)
+    streamed = served.events(tokens, size, end, "/v1/messages", body)
+    complete(Message.model_validate(whole, strict=True))
+    for event in streamed:
+        complete(EVENTS.validate_python(event, strict=True))
+    _check_order(streamed)
     blocks = [event["content_block"] for event in streamed if event["type"] == "content_block_start"]
     said = ["" for _ in blocks]
     for event in streamed:
@@ -127,6 +171,53 @@ def test_messages(tokens: list[int], size: int, tools: bool, stop: Any, end: Any
     assert (ending["type"], ending["delta"]["stop_reason"]) == ("message_delta", whole["stop_reason"])
     assert ending["usage"] == whole["usage"]
     assert streamed[-1] == {"type": "message_stop"}
+
+
+def _check_order(events: list[Any]) -> None:
+    """Blocks come one after the other, each whole before the next."""
+    assert [events[0]["type"], *(event["type"] for event in events[-2:])] == ["message_start", "message_delta", "message_stop"]
+    open_, count = False, 0
+    for event in events[1:-2]:
+        kind = event["type"].removeprefix("content_block_")
+        assert open_ == (kind != "start")
+        assert event["index"] == count
+        open_, count = kind != "stop", count + (kind == "stop")
+    assert not open_
+
+
+def _offered(tokens: list[int]) -> list[Any]:
+    """Functions, custom tools, and those that the gateway calls."""
+    called = names(tokens)
+    functions = [{"type": "function", "name": name} for name in called[::2]]
+    customs = [{"type": "custom", "name": name} for name in called[1::2]]
+    mcp = {"type": "mcp", "server_label": "wiki", "require_approval": "never"}
+    return [*functions, *customs, mcp, {"type": "web_search"}, {"type": "code_interpreter", "container": {"type": "auto"}}]
+
+
+def _nameless(response: Any) -> str:
+    """What two responses to the same request have in common."""
+    text = json.dumps({**response, "created_at": 0, "completed_at": response["completed_at"] and 0})
+    return re.sub(r"call_[0-9a-f]{32}", "call", text.replace(response["id"].removeprefix("resp_"), ""))
+
+
+@settings(max_examples=150, deadline=None)
+@given(tokens=TOKENS | PREFIXES, size=st.integers(1, 7), tools=WITH_TOOLS, stop=STOPS, end=ENDS, likely=st.booleans())
+def test_responses(served: Served, tokens: list[int], size: int, tools: bool, stop: Any, end: Any, likely: bool) -> None:
+    body = {"model": MODEL, "input": "x", "tools": _offered(tokens) if tools else [], "stop": stop, "max_tool_calls": 2}
+    body |= {"top_logprobs": 1} if likely else {}
+    whole = served.whole(tokens, end, "/v1/responses", body)
+    streamed = served.events(tokens, size, end, "/v1/responses", body)
+    strict.response(whole)
+    for event in streamed:
+        strict.event(event)
+    items = order.check(streamed)
+    assert _nameless(streamed[-1]["response"]) == _nameless(whole)
+    assert tools or {item["type"] for item in items} <= {"reasoning", "message"}
+    assert whole["status"] == ("incomplete" if whole["incomplete_details"] else "completed")
+    assert whole["usage"]["output_tokens"] >= whole["usage"]["output_tokens_details"]["reasoning_tokens"]
+    if not likely:
+        resent = {"model": MODEL, "input": [{"role": "user", "content": "x"}, *items], "tools": body["tools"]}
+        served.whole([RETURN], FINISH.FINISH_REASON_STOP, "/v1/responses", resent)
 
 
 KEYS = st.one_of(

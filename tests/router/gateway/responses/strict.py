@@ -6,8 +6,8 @@ from typing import Any, get_args
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import BaseModel
 
-_EXTENSIONS = {"bytes", "name", "outputs", "results", "status", "store"}
-"""Fields that OpenAI's API has and its package has not everywhere, such as the status of a custom call."""
+_EXTENSIONS = {"bytes", "finish_details", "name", "outputs", "results", "status", "store"}
+"""Fields that OpenAI's API has and its package has not everywhere, such as the status of a custom call, and one of our own."""
 
 
 def response(body: dict[str, Any]) -> Response:

@@ -199,6 +199,19 @@ async def test_logprobs_come_where_they_are_asked_for(start: Any) -> None:
     assert events[-1]["response"]["output"][1]["content"][0]["logprobs"] == told
 
 
+@pytest.mark.parametrize("size", [1, 100])
+async def test_each_message_has_its_own_logprobs(start: Any, size: int) -> None:
+    """However tokens are grouped, those of a stop string included, which have no text."""
+    preamble = [*answer("")[:1], *encode("commentary"), *answer("")[2:3], *encode("I'll look."), 200007, 200006]
+    tokens = [*preamble, *encode("assistant"), *answer("Sunny, I think. STOP")]
+    gateway = await start(ScriptedEngine(*pairs(tokens, size)))
+    final = (await stream(gateway, top_logprobs=1, stop="STOP"))[-1]["response"]
+    told = [item["content"][0] for item in final["output"]]
+    said = ["".join(entry["token"] for entry in content["logprobs"]) for content in told]
+    assert [content["text"] for content in told] == ["I'll look.", "Sunny, I think. "]
+    assert said == ["I'll look.", "Sunny, I think. STOP"]
+
+
 async def test_reasoning_can_be_kept_by_the_client_sealed(start: Any) -> None:
     engine = ScriptedEngine(call("weather", "{}", "Think hard."))
     gateway = await start(engine)
