@@ -7,7 +7,6 @@ from typing import ClassVar, Protocol, Self
 
 from ossia.common.vocabulary import CALL, FIRST_SPECIAL
 from ossia.v1 import engine_pb2
-from router.access.principal import ShownReasoning
 from router.gateway.answer import Answer, Store
 from router.gateway.choice import NO_ANSWER, Choice, cut_off
 from router.gateway.errors import Json
@@ -142,7 +141,6 @@ class ChatAnswer(Answer[ChatPiece]):
         body: ChatBody,
         submits: list[engine_pb2.Submit],
         card: engine_pb2.DescribeResponse,
-        shown: ShownReasoning = "both",
         keep: Keep | None = None,
         store: Store | None = None,
     ) -> None:
@@ -156,7 +154,7 @@ class ChatAnswer(Answer[ChatPiece]):
         return [_choice(index, {"role": "assistant", "content": ""}) for index in range(len(self._choices))]
 
     def _told(self, index: int, piece: ChatPiece, first: bool) -> list[Json]:
-        deltas = [self._delta(item) for item in piece.seen if not isinstance(item, MessageStart)]
+        deltas = [_delta(item) for item in piece.seen if not isinstance(item, MessageStart)]
         if piece.logprobs and not any("content" in delta for delta in deltas):
             deltas.append({"content": ""})  # the text is withheld, and what is likely of it is not
         choices = [_choice(index, delta) for delta in deltas]
