@@ -8,7 +8,7 @@ from router.gateway.chat import ChatPiece
 from router.gateway.errors import Json
 from router.gateway.responses.called import Called
 from router.gateway.responses.offer import Offer
-from router.gateway.responses.written import FunctionCall, Message, Reasoning, Written, thought
+from router.gateway.responses.written import Message, Reasoning, Written, thought
 from router.gateway.turn import Call
 from router.harmony.parse import MessageStart, ReasoningDelta, TextDelta, ToolCallDelta
 
@@ -97,8 +97,7 @@ class Output:
         place = self._place + (self._open is not None)
         call_id = f"call_{hashlib.blake2b(f'{self._stem}/{place}'.encode(), digest_size=16).hexdigest()}"
         offered = self._offer.find(name)
-        if offered is None:
-            return FunctionCall(self._stem, place, call_id, name)
+        assert offered is not None, "a turn shows calls of declared tools alone"
         return offered.write(self._stem, place, call_id)
 
     def _kept(self, events: Iterable[Json]) -> Iterator[Json]:
