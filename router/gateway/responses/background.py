@@ -194,6 +194,11 @@ class Background:
             grant.settle(run.usage.prompt + run.usage.output)
             await self._end(work, run.document, stored, body, [*writer.waiting, *journal.write([run.ending()])])
 
+    async def _keep(self, work: Work, stored: StoredResponse, body: ResponseBody, run: Run) -> None:
+        """Stores what there is of it, for those who poll."""
+        response = {**stored.response, "status": "in_progress", "output": run.items}
+        await self._state.put(work.tenant, response, stored.items, body)
+
     async def _told(self, run: Run, journal: Journal, writer: "_Writer") -> None:
         """Runs it; its events are stored as they come, but for the last ones."""
         writing = asyncio.create_task(writer.run())
@@ -201,11 +206,6 @@ class Background:
             async with aclosing(run.events()) as batches:
                 async for batch in batches:
                     writer.add(journal.write(batch))
-    async def _keep(self, work: Work, stored: StoredResponse, body: ResponseBody, run: Run) -> None:
-        """Stores what there is of it, for those who poll."""
-        response = {**stored.response, "status": "in_progress", "output": run.items}
-        await self._state.put(work.tenant, response, stored.items, body)
-
                     if writing.done():
                         break
             writer.close()
@@ -236,6 +236,7 @@ class _Writer:
     def __init__(self, store: Store, work: Work, keep: Callable[[], Awaitable[None]]) -> None:
         self._store = store
         self._work = work
+        self._keep = keep
         self._some = asyncio.Event()
         self._closed = asyncio.Event()
         self.waiting: list[Json] = []
@@ -243,7 +244,6 @@ class _Writer:
     def add(self, events: list[Json]) -> None:
         self.waiting += events
         if events:
-        self._keep = keep
             self._some.set()
 
     def close(self) -> None:
@@ -261,9 +261,9 @@ class _Writer:
                 if not await self._store.work.renew(self._work, LEASE_S):
                     raise Lost
                 await self._store.events.append(self._work.id, events)
+                if any(event["type"] == "response.output_item.done" for event in events):
+                    await self._keep()
             del self.waiting[: len(events)]
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), FLUSH_S)
             await self._some.wait()
-                if any(event["type"] == "response.output_item.done" for event in events):
-                    await self._keep()
