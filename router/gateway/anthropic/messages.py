@@ -17,9 +17,9 @@ from router.gateway.conversation import prompt
 from router.gateway.intake import Intake
 from router.gateway.openapi import Operation
 from router.gateway.sse import EventStream, Whole
-
-
 from router.gateway.tokens import Rendered, rendered
+
+
 class Messages:
     """Every method is an endpoint; each raises ApiError for whatever is not a 200."""
 
@@ -30,9 +30,9 @@ class Messages:
         return [
             Route(PATH, self.create, methods=["POST"]),
             Route(f"{PATH}/count_tokens", self.count, methods=["POST"]),
+            Route(f"{PATH}/render", self.render, methods=["POST"]),
         ]
 
-            Route(f"{PATH}/render", self.render, methods=["POST"]),
     @Operation("Messages", body=MessagesBody, answer=MessageAnswer, events=MessageEvent, error=MessageError)
     async def create(self, request: Request) -> Response:
         """Continues a conversation as Anthropic's API does; streams or answers whole."""
@@ -64,8 +64,6 @@ class Messages:
         tokens = await prompt(intake, chat, size, request.state.principal.tenant)
         return JSONResponse({"input_tokens": len(tokens)})
 
-
-def _name(request: Request) -> None:
     @Operation("Messages", body=MessagesBody, answer=Rendered, error=MessageError)
     async def render(self, request: Request) -> Response:
         """The prompt that /v1/messages makes of this body."""
@@ -76,6 +74,8 @@ def _name(request: Request) -> None:
         tokens = await prompt(intake, body.chat(), size, request.state.principal.tenant)
         return await rendered(intake, size, tokens, card)
 
+
+def _name(request: Request) -> None:
     """Under the name that Anthropic's clients read it by."""
     request.state.headers["request-id"] = request.state.request_id
 
