@@ -24,6 +24,18 @@ class FakeGrammar:
         self._ends = ends
         self._masks: dict[tuple[int, ...], Allowed] = {}
 
+    @property
+    def slow(self) -> bool:
+        """At every other place."""
+        return len(self.accepted) % 2 == 1 and isinstance(FakeGrammar.mask(self), np.ndarray)
+
+    @property
+    def stalled(self) -> bool:
+        return False
+
+    def renew(self) -> None:
+        raise AssertionError("it is not stalled")
+
     def mask(self) -> Allowed:
         state = tuple(self.accepted)
         if state not in self._masks:
@@ -57,3 +69,38 @@ class FakeGrammar:
         if kind < 84 and self._ends:
             return mask_of([])
         return mask_of(np.flatnonzero(weights > 3).tolist())
+
+
+class Stalling(FakeGrammar):
+    """The same languages; it stalls where a mask at some places is asked for, once at each."""
+
+    def __init__(self, seed: int, ends: bool = True) -> None:
+        super().__init__(seed, ends)
+        self.renewals = 0
+        self._known: set[int] = set()
+        self._stalled: int | None = None
+
+    @property
+    def slow(self) -> bool:
+        return isinstance(FakeGrammar.mask(self), np.ndarray)
+
+    @property
+    def stalled(self) -> bool:
+        return self._stalled is not None
+
+    def renew(self) -> None:
+        assert self._stalled is not None, "it is not stalled"
+        self.renewals += 1
+        self._known.add(self._stalled)
+        self._stalled = None
+
+    def mask(self) -> Allowed:
+        length = len(self.accepted)
+        if self.slow and length % 3 == 2 and length not in self._known and self._stalled is None:
+            self._stalled = length
+        return mask_of([]) if self.stalled else super().mask()
+
+    def accept(self, token: int) -> None:
+        if not allows(FakeGrammar.mask(self), token):
+            raise ValueError(f"token {token} may not come here")
+        self.accepted.append(token)

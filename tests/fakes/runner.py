@@ -4,6 +4,7 @@ Logits are made of a hash of the context, so a token computed from a wrong cell 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from threading import Semaphore
 from typing import Any
@@ -169,7 +170,7 @@ class FakeRunner:
         self._steps = 0
 
     def execute(self, plan: Plan) -> Sampled:
-        plan = Plan.unpack(plan.pack())
+        plan = replace(Plan.unpack(plan.pack()), masks=plan.filled())
         self.plans.append(plan)
         if len(plan.tokens):
             self._step()

@@ -1,6 +1,6 @@
 """Turns what the scheduler chose into the arrays of a Plan."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from workers.engine.adjustments import NO_IDS, NO_VALUES, Values
 from workers.engine.chunk import Chunk
-from workers.engine.geometry import Geometry
-from workers.engine.grammar import Allowed, Below, Mask
+from workers.engine.grammar import Allowed, Below, Later, Mask
 from workers.engine.ints import Array
-from workers.engine.plan import Plan
+from workers.engine.limits import Limits
+from workers.engine.masks import Compute, Job, at_once
+from workers.engine.plan import Filling, Plan
 from workers.engine.sampling import Sampling
 
 ALL = Below(-1, -1)  # of rows whose ids are not bounded
@@ -30,18 +31,18 @@ class Row(NamedTuple):
     seen: Array = NO_IDS
     bias_ids: Array = NO_IDS
     bias_values: Values = NO_VALUES
-    mask: Allowed = None
+    mask: Allowed | Later = None
 
     @property
     def below(self) -> Below:
         return self.mask if isinstance(self.mask, Below) else ALL
 
 
-def assemble(chunks: Sequence[Chunk], geometry: Geometry) -> Plan:
-    """The plan that runs the chunks; no chunks make the idle plan."""
+def assemble(chunks: Sequence[Chunk], limits: Limits, compute: Compute = at_once) -> Plan:
+    """The plan that runs the chunks, whose masks `compute` has begun to fill in; no chunks make the idle plan."""
     if not chunks:
         return Plan.idle()
-    lengths = [chunk.length for chunk in chunks]
+    geometry, lengths = limits.geometry, [chunk.length for chunk in chunks]
     starts, firsts = _starts(lengths), np.array([geometry.first(chunk.start) for chunk in chunks], np.int32)
     positions = np.concatenate([np.arange(chunk.start, chunk.start + chunk.length, dtype=np.int32) for chunk in chunks])
     full, sliding = [chunk.request.blocks.array for chunk in chunks], [chunk.request.sliding for chunk in chunks]
@@ -49,14 +50,14 @@ def assemble(chunks: Sequence[Chunk], geometry: Geometry) -> Plan:
     full_ids, sliding_ids = np.concatenate(full), np.array([block for table in sliding for block in table], np.int32)
     numbers, offsets = np.divmod(positions, np.int32(geometry.block_size))
     rows = [row for chunk, first in zip(chunks, starts.tolist(), strict=False) for row in _rows(chunk, first)]
-    masks, mask_rows = _masks(rows)
+    masks, mask_rows, wait = _masks(rows, -(-limits.vocab_size // 32), compute)
     samplings, belows = [row.sampling for row in rows], [row.below for row in rows]
     ats, targets, places, logprobs = _columns([(row.at, row.target, row.position, row.logprobs) for row in rows], 4, np.int32)
     temperatures, top_ps, min_ps, repetitions = _columns(
         [(one.temperature, one.top_p, one.min_p, one.repetition_penalty) for one in samplings], 4, np.float32
     )
-    limits, ends = _columns(belows, 2, np.int32)
-    return Plan(
+    below, ends = _columns(belows, 2, np.int32)
+    return Filling(
         tokens=np.concatenate([_tokens(chunk) for chunk in chunks]),
         positions=positions,
         query_starts=starts,
@@ -83,10 +84,11 @@ def assemble(chunks: Sequence[Chunk], geometry: Geometry) -> Plan:
         bias_ids=np.concatenate([NO_IDS, *(row.bias_ids for row in rows)]),
         bias_values=np.concatenate([NO_VALUES, *(row.bias_values for row in rows)]),
         bias_starts=_starts([len(row.bias_ids) for row in rows]),
-        below=limits,
+        below=below,
         ends=ends,
         mask_rows=mask_rows,
         masks=masks,
+        wait=wait,
     )
 
 
@@ -109,7 +111,7 @@ def _sampled(chunk: Chunk, at: int) -> list[Row]:
     """The rows to sample from, `at` being the last token that is no draft."""
     request, drafts, position = chunk.request, chunk.drafts, len(chunk.request.output)
     rows = []
-    for index, mask in enumerate((request.mask, *drafts.masks)):
+    for index, mask in enumerate(drafts.masks or (request.mask,)):
         row = Row(at + index, request.sampling, request.sampling.logprobs, -1, position + index, mask=mask)
         if request.adjustments is not None:
             ids, values = request.adjustments.bias(row.position)
@@ -123,12 +125,18 @@ def _sampled(chunk: Chunk, at: int) -> list[Row]:
     return rows
 
 
-def _masks(rows: Sequence[Row]) -> tuple[Mask, Array]:
-    """Each different mask once, and which of them each row has."""
-    masks = {id(row.mask): row.mask for row in rows if isinstance(row.mask, np.ndarray)}
+def _masks(rows: Sequence[Row], words: int, compute: Compute) -> tuple[Mask, Array, Callable[[], None]]:
+    """Each different mask once, which of them each row has, and what waits until all are there."""
+    masks = {id(row.mask): row.mask for row in rows if isinstance(row.mask, np.ndarray | Later)}
     numbers = {key: number for number, key in enumerate(masks)}
-    packed = np.concatenate(list(masks.values())) if masks else np.zeros(0, np.uint32)
-    return packed, np.array([numbers.get(id(row.mask), -1) for row in rows], np.int32)
+    packed = np.empty((len(masks), words), np.uint32)
+    later: list[Job] = []
+    for mask, place in zip(masks.values(), packed, strict=True):
+        if isinstance(mask, Later):
+            later.append((mask, place))
+        else:
+            place[:] = mask
+    return packed.reshape(-1), np.array([numbers.get(id(row.mask), -1) for row in rows], np.int32), compute(later)
 
 
 def _columns(rows: Sequence[Sequence[float]], count: int, dtype: type) -> NDArray[Any]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.engine.grammar import Allowed, Below, allows
+from workers.engine.grammar import Allowed, Below, Later, allows, coming
 from workers.engine.ints import Array
 from workers.engine.request import Request
 
@@ -13,14 +13,14 @@ SHORTEST, LONGEST = 3, 8  # tokens of the suffix that is looked for
 
 @dataclass(frozen=True)
 class Drafts:
-    """Tokens that may come next, and the mask of what may come after each of them."""
+    """Tokens that may come next, and the masks of what may come in the place of each of them and behind the last."""
 
     tokens: tuple[int, ...] = ()
-    masks: tuple[Allowed, ...] = ()
+    masks: tuple[Allowed | Later, ...] = ()
     looked_up: bool = False
 
     def first(self, count: int) -> "Drafts":
-        return Drafts(self.tokens[:count], self.masks[:count], self.looked_up)
+        return Drafts(self.tokens[:count], self.masks[: count + 1], self.looked_up)
 
 
 NO_DRAFTS = Drafts()
@@ -58,20 +58,20 @@ def lookup(tokens: Array, count: int) -> list[int]:
 def _drafts(request: Request, tokens: list[int], looked_up: bool) -> Drafts:
     """As many of the tokens as come before a stop or a repetition, behind which nothing does, and as the grammar allows.
 
-    At most one mask is computed, which may take as long as a step: between forced tokens each is known, and nothing is looked
-    up where a mask says what may come.
+    At most one mask is computed, which may take as long as a step: that of a forced token is known, and nothing is looked up
+    where a mask says what may come.
     """
+    grammar, allowed = request.grammar, request.mask if looked_up else Below(0, tokens[0])
     if request.repetition is not None:
         tokens = tokens[: request.repetition.before(request.output, tokens)]
-    grammar, allowed = request.grammar, request.mask
-    masks: list[Allowed] = []
+    masks = [allowed]
     for index, token in enumerate(tokens, 1):
-        if token in request.stops or not allows(allowed, token) or looked_up and isinstance(allowed, np.ndarray):
+        if isinstance(allowed, np.ndarray | Later) or token in request.stops or not allows(allowed, token):
             break
         if grammar is not None:
             grammar.accept(token)
-            allowed = grammar.mask() if looked_up or index == len(tokens) else Below(0, tokens[index])
+            allowed = coming(grammar, tokens[:index]) if looked_up or index == len(tokens) else Below(0, tokens[index])
         masks.append(allowed)
     if grammar is not None:
-        grammar.rollback(len(masks))
-    return Drafts(tuple(tokens[: len(masks)]), tuple(masks), looked_up)
+        grammar.rollback(len(masks) - 1)
+    return Drafts(tuple(tokens[: len(masks) - 1]), tuple(masks), looked_up)

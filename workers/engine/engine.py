@@ -34,7 +34,7 @@ class Engine:
         self._runner = runner
         self._publish = publish
         self._beat_s = beat_s
-        self._stepper = Stepper(runner, limits, clock)
+        self._stepper = Stepper(runner, limits, clock, aside=self._aside)
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
     def start(self) -> None:
@@ -61,6 +61,11 @@ class Engine:
     def _answer(self, taken: Future[KvEvents]) -> None:
         if taken.set_running_or_notify_cancel():  # who asked may be gone
             taken.set_result(self._stepper.snapshot())
+
+    def _aside(self, work: Callable[[], None], then: Callable[[], None]) -> None:
+        done: Future[None] = Future()
+        done.add_done_callback(lambda _: self._inbox.put(then))
+        run_in_thread("renewal", work, done)
 
     def _run(self) -> None:
         while self._receive():

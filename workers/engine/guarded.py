@@ -1,4 +1,4 @@
-"""A grammar that can fail without the step thread: whatever it raises ends its request, and no other."""
+"""A grammar that can fail without the threads it is used from: whatever it raises ends its request, and no other."""
 
 import logging
 from collections.abc import Callable
@@ -23,6 +23,17 @@ class Guarded:
         self._grammar = grammar
         self._nothing: Allowed = np.zeros(-(-vocab_size // 32), np.uint32)
         self.failed = False
+
+    @property
+    def slow(self) -> bool:
+        return self._try(lambda: self._grammar.slow, False)
+
+    @property
+    def stalled(self) -> bool:
+        return self._try(lambda: self._grammar.stalled, False)
+
+    def renew(self) -> None:
+        self._try(self._grammar.renew, None)
 
     def mask(self) -> Allowed:
         return self._try(self._grammar.mask, self._nothing)

@@ -16,11 +16,12 @@ class Outcome:
     logprobs: tuple[TokenLogprobs, ...]  # one a token where asked for
     prompt_logprobs: tuple[TokenLogprobs, ...]
     end: Finish | Refusal | None = None  # what came in place of another token
+    stalled: bool = False  # nothing came in its place: the grammar has to be renewed first
 
     @property
     def accepted(self) -> int:
         """Drafts that proved right: the last token, or what came in its place, is behind them."""
-        return len(self.tokens) - (self.end is None)
+        return len(self.tokens) - (self.end is None and not self.stalled)
 
 
 def outcomes(chunks: Sequence[Chunk], sampled: Sampled) -> Iterator[tuple[Chunk, Outcome]]:
@@ -36,15 +37,16 @@ def outcomes(chunks: Sequence[Chunk], sampled: Sampled) -> Iterator[tuple[Chunk,
 def _outcome(chunk: Chunk, sampled: Sampled, tokens: list[int], scores: range, samples: range) -> Outcome:
     accepted = tuple(_accepted(chunk, tokens[samples.start : samples.stop]))
     broken = NOT_FINITE in accepted or NOT_FINITE in tokens[scores.start : scores.stop]
+    nothing = NOTHING_ALLOWED in accepted
+    stalled = nothing and not broken and chunk.request.stalled
     end: Finish | Refusal | None = None
     if broken:
         end = Refusal(Cause.BROKEN, "the model's logits are not finite numbers", reason="LOGITS_NOT_FINITE")
-    elif NOTHING_ALLOWED in accepted:
+    elif nothing and not stalled:
         end = chunk.request.held_up
-    if end is not None:
-        accepted = tuple(token for token in accepted if token >= 0)
+    accepted = tuple(token for token in accepted if token >= 0)
     asked = samples[: len(accepted)] if chunk.request.sampling.logprobs >= 0 else ()
-    return Outcome(accepted, _logprobs(sampled, asked), _logprobs(sampled, scores), end)
+    return Outcome(accepted, _logprobs(sampled, asked), _logprobs(sampled, scores), end, stalled)
 
 
 def _accepted(chunk: Chunk, tokens: Sequence[int]) -> Iterator[int]:

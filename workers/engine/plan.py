@@ -1,5 +1,6 @@
 """What one step computes: the arrays a runner needs, in a form that packs into one buffer for the other ranks. No torch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -59,32 +60,40 @@ class Plan:
     mask_rows: Int  # [N] the row of `masks` that applies, -1 for none
     masks: NDArray[np.uint32]  # [M * words] bit i % 32 of word i // 32 allows id i; words = ceil(vocabulary / 32)
 
+    def filled(self) -> NDArray[np.uint32]:
+        """The masks, for which it waits where they are computed while the step runs."""
+        return self.masks
+
     def pack(self) -> NDArray[np.uint8]:
-        """One buffer: a header of int32 lengths, then every array in the order of the fields."""
-        arrays = [getattr(self, field.name) for field in fields(self)]
+        """One buffer: a header of int32 lengths, then every array but the masks, in the order of the fields."""
+        arrays = [getattr(self, name) for name in PACKED]
         header = np.array([len(array) for array in arrays], np.int32)
         return np.concatenate([np.ascontiguousarray(array).view(np.uint8) for array in (header, *arrays)])
 
     @classmethod
     def unpack(cls, buffer: NDArray[np.uint8]) -> "Plan":
-        """The inverse of `pack`; trailing bytes are ignored."""
-        names = [field.name for field in fields(cls)]
-        offset = 4 * len(names)
+        """The inverse of `pack`, without masks; trailing bytes are ignored."""
+        offset = 4 * len(PACKED)
         lengths = buffer[:offset].view(np.int32)
-        arrays = []
-        for name, length in zip(names, lengths, strict=True):
+        arrays = {}
+        for name, length in zip(PACKED, lengths, strict=True):
             dtype = DTYPES.get(name, np.dtype(np.int32))
             size = int(length) * dtype.itemsize
-            arrays.append(buffer[offset : offset + size].copy().view(dtype))
+            arrays[name] = buffer[offset : offset + size].copy().view(dtype)
             offset += size
-        return cls(*arrays)
+        return cls(**arrays, masks=np.zeros(0, np.uint32))
 
     def allowed(self, row: int, vocab_size: int) -> Allowed:
         """The ids that the row's grammar leaves."""
         if self.below[row] >= 0:
             return Below(int(self.below[row]), int(self.ends[row]))
         number, words = int(self.mask_rows[row]), -(-vocab_size // 32)
-        return self.masks[number * words : (number + 1) * words] if number >= 0 else None
+        return self.filled()[number * words : (number + 1) * words] if number >= 0 else None
+
+    @property
+    def masked(self) -> int:
+        """M, the different masks that its rows have."""
+        return int(self.mask_rows.max(initial=-1)) + 1
 
     @classmethod
     def idle(cls) -> "Plan":
@@ -93,11 +102,23 @@ class Plan:
         return cls(*(np.zeros(int(f.name in starts), DTYPES.get(f.name, np.dtype(np.int32))) for f in fields(cls)))
 
 
+PACKED = tuple(field.name for field in fields(Plan) if field.name != "masks")
 DTYPES: dict[str, np.dtype[Any]] = {
     **dict.fromkeys(("temperatures", "top_ps", "min_ps", "repetitions", "bias_values"), np.dtype(np.float32)),
     "seeds": np.dtype(np.uint64),
     "masks": np.dtype(np.uint32),
 }
+
+
+@dataclass(frozen=True)
+class Filling(Plan):
+    """A plan whose masks are being computed: `wait` returns once they are."""
+
+    wait: Callable[[], None]
+
+    def filled(self) -> NDArray[np.uint32]:
+        self.wait()
+        return self.masks
 
 
 NOT_FINITE, NOTHING_ALLOWED = -1, -2  # in place of a token

@@ -7,7 +7,7 @@ from enum import Enum
 import numpy as np
 
 from workers.engine.adjustments import Adjustments
-from workers.engine.grammar import Allowed, Grammar
+from workers.engine.grammar import Allowed, Grammar, Later, coming
 from workers.engine.guarded import Guarded
 from workers.engine.hashing import Chain
 from workers.engine.ints import Array, Ints
@@ -57,7 +57,7 @@ class Request:
     sliding: list[int] = field(default_factory=list)  # of the sliding group, from block `Geometry.first(computed)` on
     pace: Pace = field(default_factory=Pace)
     grammar: Grammar | None = field(init=False, default=None)  # after the output
-    mask: Allowed = field(init=False, default=None)  # the grammar's, for the next output token
+    mask: Allowed | Later = field(init=False, default=None)  # the grammar's, for the next output token
 
     def __post_init__(self) -> None:
         self.chain.extend(self.tokens.array, 0)
@@ -114,12 +114,26 @@ class Request:
         failed = isinstance(self.grammar, Guarded) and self.grammar.failed
         return Finish.GRAMMAR_FAILED if failed else Finish.GRAMMAR
 
+    @property
+    def stalled(self) -> bool:
+        """Nothing comes next before `renew` has been called."""
+        return self.grammar is not None and self.grammar.stalled
+
+    def renew(self) -> None:
+        """Lets the grammar go on, which takes up to seconds. Not while a step runs it."""
+        assert self.grammar is not None, "what is not held does not stall"
+        self.grammar.renew()
+
     def hold(self, grammar: Grammar) -> None:
-        """Holds the output to a grammar at its start. Raises ValueError where it forbids what there is of it."""
+        """Holds the output to a grammar at its start, which takes a while. Raises ValueError where that forbids the output."""
         for token in self.output.tolist():
             if token not in self.stops:
                 grammar.accept(token)
-        self.grammar, self.mask = grammar, grammar.mask()
+        mask = grammar.mask()
+        while grammar.stalled:
+            grammar.renew()
+            mask = grammar.mask()
+        self.grammar, self.mask = grammar, mask
 
     def extend(self, tokens: Sequence[int]) -> None:
         """The output goes on by these, at most the last of which is a stop. Raises ValueError where the grammar forbids one."""
@@ -134,7 +148,7 @@ class Request:
             if self.grammar is not None and token not in self.stops:
                 self.grammar.accept(token)
         if self.grammar is not None and len(tokens):
-            self.mask = self.grammar.mask()
+            self.mask = coming(self.grammar)
 
     def learn(self, drafted: int, accepted: int, looked_up: bool) -> None:
         """So many drafts for the next tokens of the output, and so many right ones."""

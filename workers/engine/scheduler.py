@@ -25,6 +25,8 @@ class Scheduler:
     with full blocks for every token it has, so only decodes ask for more. When none is to be had, the running request of the
     lowest rank gives its blocks back and waits to be computed again, from where they are still cached. The one of the highest
     rank is never asked to while others run, and `Limits` accepts nobody who does not fit alone: so there is always progress.
+
+    A request whose grammar is stalled gives its blocks back, too, and waits to be woken.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -34,6 +36,8 @@ class Scheduler:
         self._requests: dict[Key, Request] = {}
         self._waiting: list[Request] = []  # by rank
         self._running: list[Request] = []  # by rank
+        self._stalled: list[Request] = []  # until they are woken
+        self._untold: list[Request] = []  # of the stalled, those that `take_stalled` has not named
         self._ended: list[Output] = []  # since the last update
         self._arrivals = 0
 
@@ -43,12 +47,12 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._stalled)
 
     @property
     def busy(self) -> bool:
         """There is something to compute or to tell."""
-        return bool(self._requests or self._ended)
+        return bool(len(self._requests) > len(self._stalled) or self._ended)
 
     @property
     def prefill_tokens(self) -> int:
@@ -84,6 +88,17 @@ class Scheduler:
         request = self._requests.get(key)
         if request is not None:
             self._end(request, Finish.CANCELLED)
+
+    def take_stalled(self) -> list[Request]:
+        """Requests that go on once `renew` has been called on them, off this thread, and then `wake`; each is named once."""
+        stalled, self._untold = self._untold, []
+        return stalled
+
+    def wake(self, request: Request) -> None:
+        """A stalled request has been renewed; it may have ended meanwhile."""
+        if request in self._stalled:
+            self._stalled.remove(request)
+            self._queue(request)
 
     def schedule(self, now: float) -> list[Chunk]:
         """What to compute next, none where there is nothing. Must be followed by `update` with the same chunks."""
@@ -184,8 +199,15 @@ class Scheduler:
         end = outcome.end or request.finish
         if end is not None:
             self._forget(request, broken=isinstance(end, Refusal))
+        elif request.stalled:
+            self._stall(request)
         told = usage(request) if isinstance(end, Finish) else None
         return Output(request.key, first_index, outcome.tokens, outcome.logprobs, end, told, outcome.prompt_logprobs)
+
+    def _stall(self, request: Request) -> None:
+        self._release(request)
+        self._stalled.append(request)
+        self._untold.append(request)
 
     def _end(self, request: Request, finish: Finish) -> None:
         self._forget(request)
@@ -199,7 +221,7 @@ class Scheduler:
         if len(request.blocks):
             self._release(request)
         else:
-            self._waiting.remove(request)
+            (self._stalled if request in self._stalled else self._waiting).remove(request)
 
     def _release(self, request: Request) -> None:
         """Takes a running request's blocks away, and its place."""

@@ -2,19 +2,30 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from workers.engine.batch import assemble
 from workers.engine.chunk import Chunk
 from workers.engine.limits import Limits
+from workers.engine.masks import MaskThreads
 from workers.engine.plan import Runner
 from workers.engine.report import KvEvents, Load, Output, Report
 from workers.engine.request import Key, Request
 from workers.engine.scheduler import Scheduler
 from workers.engine.steps import StepTimes
 
+Aside = Callable[[Callable[[], None], Callable[[], None]], None]
+"""Does the first, which takes up to seconds, and then, between two steps, the second."""
+
+
+def at_once(work: Callable[[], None], then: Callable[[], None]) -> None:
+    """Where nobody waits for the next step."""
+    work()
+    then()
+
 
 class Stepper:
-    """`clock` is what deadlines are on and `timer` what steps are measured by, both in seconds."""
+    """`clock` is what deadlines are on and `timer` what steps are measured by, both in seconds; `aside` renews grammars."""
 
     def __init__(
         self,
@@ -22,11 +33,14 @@ class Stepper:
         limits: Limits,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
+        aside: Aside = at_once,
     ) -> None:
         self._runner = runner
         self._limits = limits
         self._clock = clock
         self._timer = timer
+        self._aside = aside
+        self._masks = MaskThreads()
         self._scheduler = Scheduler(limits)
         self._times = StepTimes()
         self._steps = 0
@@ -51,9 +65,14 @@ class Stepper:
     def step(self) -> Report:
         started = self._timer()
         chunks = self._scheduler.schedule(self._clock())
-        sampled = self._runner.execute(assemble(chunks, self._limits.geometry))
+        sampled = self._runner.execute(assemble(chunks, self._limits, self._masks))
         outputs = self._scheduler.update(chunks, sampled)
+        self._renew()
         return self._report(chunks, outputs, self._timer() - started)
+
+    def _renew(self) -> None:
+        for request in self._scheduler.take_stalled():
+            self._aside(request.renew, partial(self._scheduler.wake, request))
 
     def _report(self, chunks: list[Chunk], outputs: list[Output], seconds: float) -> Report:
         if chunks:

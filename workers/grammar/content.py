@@ -77,10 +77,10 @@ class Content:
 
 
 class Body:
-    """A text of the language, token by token. Used from one thread.
+    """A text of the language, token by token. Used from one thread at a time.
 
-    Where the library gives up on it, which it tells of a mask or of a token, it goes on with the content compiled anew, up to
-    `renewals` times. Then nothing may come next.
+    Where the library gives up on it, which it tells of a mask or of a token, it is stalled: it goes on with the content
+    compiled anew, up to `renewals` times. Then nothing may come next.
     """
 
     def __init__(self, content: Content, renewals: int | None = None) -> None:
@@ -96,11 +96,15 @@ class Body:
         return len(self._tokens)
 
     def mask(self, end: int) -> Mask:
-        """The text's next tokens, and `end` where it may end here."""
-        mask = self._mask(end)
-        if mask is None and self._renew():
-            mask = self._mask(end)
-        return masks.only() if mask is None else mask
+        """The text's next tokens, and `end` where it may end here. None, too, where the library gives up."""
+        if self._matcher.is_stopped():
+            return masks.only(end) if self.complete else self._nothing()
+        mask = np.empty(WORDS, np.uint32)
+        self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+        if self._matcher.is_error():
+            return self._nothing()
+        ends = mask[END_OF_CONTENT >> 5] >> np.uint32(END_OF_CONTENT & 31) & 1
+        return masks.ended(mask, (end,) if ends else ())
 
     @property
     def ends(self) -> bool:
@@ -111,6 +115,20 @@ class Body:
     def complete(self) -> bool:
         """Whether the text may end here, as far as the library knows."""
         return self._matcher.is_accepting()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it takes `renew` for the text to go on."""
+        return self._renewals > 0 and self._given_up
+
+    def renew(self) -> None:
+        """Goes on with the content compiled anew, which takes up to seconds."""
+        self._content.spoil(self._source)
+        self._content.renew()
+        self._source = self._content.matcher
+        self._matcher = self._source.deep_copy()
+        followed = self._matcher.try_consume_tokens(self._tokens) == len(self._tokens)
+        self._renewals = self._renewals - 1 if followed else 0
 
     def accept(self, token: int) -> bool:
         """Goes on by the token; False where the text cannot."""
@@ -124,9 +142,8 @@ class Body:
         taken = len(self._tokens) - length
         if taken > 0:
             del self._tokens[length:]
-            if not self._matcher.rollback(taken):
-                assert self._matcher.is_error(), "tokens that were accepted can be taken back"
-                self._renew()
+            taken_back = self._matcher.rollback(taken)
+            assert taken_back or self._matcher.is_error(), "tokens that were accepted can be taken back"
 
     def forced(self, end: int) -> int | None:
         """The only token that may come next, where there is only one."""
@@ -137,35 +154,16 @@ class Body:
     @property
     def error(self) -> str:
         """Why the library has given up."""
-        return "nothing satisfies it" if self._nothing else self._matcher.get_error()
+        return self._matcher.get_error() if self._given_up else "nothing satisfies it"
 
     @property
-    def _nothing(self) -> bool:
-        return self._matcher.get_error().startswith("NoExtension")
+    def _given_up(self) -> bool:
+        return self._matcher.is_error() and not self._matcher.get_error().startswith("NoExtension")
 
-    def _mask(self, end: int) -> Mask | None:
-        """None where the library gives up, which it makes an end of."""
-        if self._matcher.is_stopped():
-            return masks.only(end) if self.complete else None
-        mask = np.empty(WORDS, np.uint32)
-        self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
-        if self._matcher.is_error():
-            return None
-        ends = mask[END_OF_CONTENT >> 5] >> np.uint32(END_OF_CONTENT & 31) & 1
-        return masks.ended(mask, (end,) if ends else ())
-
-    def _renew(self) -> bool:
-        """Whether the text goes on with the content compiled anew."""
-        if self._nothing:
-            return False
-        self._content.spoil(self._source)
-        if not self._renewals:
-            return False
-        self._renewals -= 1
-        self._content.renew()
-        self._source = self._content.matcher
-        self._matcher = self._source.deep_copy()
-        return self._matcher.try_consume_tokens(self._tokens) == len(self._tokens)
+    def _nothing(self) -> Mask:
+        if self._given_up:
+            self._content.spoil(self._source)
+        return masks.only()
 
 
 def json_schema(text: str, field: str) -> Content:

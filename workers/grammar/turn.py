@@ -30,7 +30,7 @@ class Step(NamedTuple):
 
 
 class Turn:
-    """An output of the language, token by token. Used from one thread.
+    """An output of the language, token by token. Used from one thread at a time.
 
     The steps of all tokens are kept, so any number can be taken back. A held body is the last of its output, so there is one.
     """
@@ -40,6 +40,19 @@ class Turn:
         self._tokens: list[int] = []
         self._body: Body | None = None
         self._steps = [self._enter(language.start, 0)]
+
+    @property
+    def slow(self) -> bool:
+        """Masks of a body that is held are computed, all others are at hand."""
+        return isinstance(self._steps[-1].place, Held)
+
+    @property
+    def stalled(self) -> bool:
+        return self.slow and self._held.stalled
+
+    def renew(self) -> None:
+        """Compiles what the body is held to anew, where the library has given up on it."""
+        self._held.renew()
 
     def mask(self) -> Allowed:
         """The ids that may come next. None of the allowed ids is a special token that the place has no use for."""

@@ -1,4 +1,4 @@
-"""What the ranks of a replica tell each other: sums, the step's plan, the sampled rows. Nothing that crosses is unpickled.
+"""What the ranks of a replica tell each other: sums, the step's plan and masks, the sampled rows. Nothing is unpickled.
 
 Every call is bounded by the timeout given at the start, and raises when a peer is lost or late.
 """
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch._C._distributed_c10d import Store
 
+from workers.engine.grammar import Mask
 from workers.runner.device import Placement
 
 FIRST = 16 * 1024  # bytes of the broadcast that opens every step; most plans fit
@@ -45,6 +46,9 @@ class Collective(Protocol):
     def receive(self) -> NDArray[np.uint8] | None:
         """The next plan from the leader; None once it has closed."""
 
+    def share(self, masks: Mask) -> Mask:
+        """The leader's masks; elsewhere, what is given only says how many."""
+
     def close(self) -> None:
         """On the leader, lets the others go; then leaves."""
 
@@ -71,6 +75,9 @@ class Alone:
 
     def receive(self) -> NDArray[np.uint8] | None:
         raise AssertionError("a single rank has no leader to follow")
+
+    def share(self, masks: Mask) -> Mask:
+        return masks
 
     def close(self) -> None:
         pass
@@ -120,6 +127,9 @@ class Group:
         if rest <= 0:
             return first[HEADER:]
         return np.concatenate([first[HEADER:], self._broadcast(np.zeros(rest, np.uint8))])
+
+    def share(self, masks: Mask) -> Mask:
+        return self._broadcast(masks.view(np.uint8)).view(np.uint32)
 
     def close(self) -> None:
         if self.rank == 0:

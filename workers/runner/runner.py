@@ -1,5 +1,7 @@
 """Runs steps on one rank: the leader's `execute` and the others' `follow` do the same work on the same plan."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -63,11 +65,20 @@ class TorchRunner:
             self._collective.beat()
             return NOTHING
         hidden = self._model(Batch.of(plan, self._device), self._cache)
+        plan = self._masked(plan)
         parts = [
             self._sampler(self._model.head(hidden[start : start + self._most]), cut(plan, start, start + self._most))
             for start in range(0, len(plan.rows), self._most)
         ]
         return joined([part for part in parts if part is not None]) if self._collective.rank == 0 else None
+
+    def _masked(self, plan: Plan) -> Plan:
+        """The plan with its masks, which the leader sends behind it: they are computed while the model is."""
+        if not plan.masked:
+            return plan
+        leads, words = self._collective.rank == 0, -(-self.config.vocab_size // 32)
+        masks = plan.filled() if leads else np.empty(plan.masked * words, np.uint32)
+        return replace(plan, masks=self._collective.share(masks))
 
 
 def rows_at_once(vocab_size: int, ranks: int) -> int:

@@ -45,6 +45,7 @@ class Harness:
         )
         self.outputs: dict[Key, list[Output]] = {}
         self.requests: list[Request] = []
+        self.stalled: list[Request] = []
         self._cached: tuple[set[bytes], set[bytes]] = (set(), set())
         self._contexts: dict[bytes, int] = {}
 
@@ -56,16 +57,25 @@ class Harness:
 
     def step(self, now: float = 0.0) -> None:
         chunks = self.scheduler.schedule(now)
-        plan = assemble(chunks, self.limits.geometry)
+        plan = assemble(chunks, self.limits)
         assert len(plan.tokens) <= self.limits.token_budget
         assert len(plan.context_lengths) <= self.scheduler.running <= self.limits.max_sequences
         for output in self.scheduler.update(chunks, self.runner.execute(plan)):
             self.outputs.setdefault(output.key, []).append(output)
+        self.stalled += self.scheduler.take_stalled()
         self.audit()
+
+    def renew(self) -> None:
+        """Lets the request go on that has been stalled for longest."""
+        request = self.stalled.pop(0)
+        request.renew()
+        self.scheduler.wake(request)
 
     def run(self, steps: int = 10_000) -> None:
         """Steps until nothing is left to do."""
         for _ in range(steps):
+            while self.stalled:
+                self.renew()
             if not self.scheduler.busy:
                 return
             self.step()

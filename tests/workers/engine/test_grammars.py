@@ -1,14 +1,19 @@
 """Requests that are held to grammars."""
 
+import threading
 from dataclasses import replace
+from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.fakes.grammar import FakeGrammar, mask_of
-from tests.fakes.runner import VOCAB, alone
+from tests.fakes.grammar import FakeGrammar, Stalling, mask_of
+from tests.fakes.runner import VOCAB, FakeRunner, alone
 from tests.workers.engine.harness import GREEDY, Harness, limits
+from workers.engine.engine import Engine
 from workers.engine.grammar import Allowed, Below, Mask
+from workers.engine.report import Report
 from workers.engine.request import Finish
 from workers.engine.sampling import Sampling
 
@@ -27,12 +32,16 @@ class Sequence(FakeGrammar):
 
 
 class Anything(FakeGrammar):
-    """Holds the output to one mask, which is always the same object."""
+    """Holds the output to one mask, which is always the same object and at hand."""
 
     allowed = mask_of(list(range(20, 30)))
 
     def _mask(self) -> Mask:
         return self.allowed
+
+    @property
+    def slow(self) -> bool:
+        return False
 
 
 class Panic(BaseException):
@@ -114,13 +123,22 @@ def test_a_grammar_that_allows_nothing_ends_the_request_before_it_runs() -> None
     assert harness.usage(0).output_tokens == 0
 
 
-def test_a_dead_end_comes_with_the_token_that_leads_to_it() -> None:
-    harness = Harness()
-    harness.submit(0, [9], TEN, grammar=Sequence([11, 12, 13]))
+class Quick(Sequence):
+    @property
+    def slow(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(("kind", "count"), [(Quick, 1), (Sequence, 0)])
+def test_a_dead_end_comes_with_the_token_that_leads_to_it_or_a_step_later(kind: type[Sequence], count: int) -> None:
+    """Later where the mask that shows it is computed while that step runs."""
+    harness = Harness(limits(draft_tokens=0))
+    harness.submit(0, [9], TEN, grammar=kind([11, 12, 13]))
     harness.run()
     assert harness.tokens(0) == [11, 12, 13]
-    assert harness.outputs[(0, 0)][-1].tokens
+    assert len(harness.outputs[(0, 0)][-1].tokens) == count
     assert harness.end(0) is Finish.GRAMMAR
+    assert harness.usage(0).output_tokens == 3
 
 
 def test_what_is_forced_comes_in_one_step_whatever_the_batch() -> None:
@@ -205,6 +223,10 @@ class Counted(FakeGrammar):
 
     some = mask_of([20, 21])
 
+    @property
+    def slow(self) -> bool:
+        return True
+
     def __init__(self) -> None:
         super().__init__(0)
         self.asked = 0
@@ -234,5 +256,102 @@ def test_drafts_take_one_mask_a_step_at_most() -> None:
         harness.step()
         asked.append(counted.asked - before)
     assert harness.requests[0].drafted == 8  # nothing is looked up where a mask holds
-    assert asked[:3] == [1, 2, 1]
-    assert max(asked[2:]) == 1
+    assert asked[:3] == [0, 1, 1]  # what comes first was known before
+    assert max(asked) == 1
+
+
+LONG = Sampling(temperature=0.7, seed=1, max_tokens=40)
+
+
+def stalled(**fields: Any) -> tuple[Harness, Stalling]:
+    """A request that is stalled beside one that runs."""
+    harness, grammar = Harness(limits(stop_token_ids=frozenset())), Stalling(1, ends=False)
+    harness.submit(0, [9] * 8, LONG, grammar=grammar, **fields)
+    harness.submit(1, [10] * 8, LONG)
+    while not harness.stalled:
+        harness.step()
+    return harness, grammar
+
+
+def test_a_grammar_that_stalls_holds_up_its_own_request_alone() -> None:
+    """Which gives its blocks back meanwhile and goes on where it was."""
+    harness, grammar = stalled()
+    before, others = harness.tokens(0), len(harness.tokens(1))
+    assert not len(harness.requests[0].blocks) and not harness.requests[0].sliding
+    assert (harness.scheduler.running, harness.scheduler.waiting) == (1, 1)
+    for _ in range(5):
+        harness.step()
+    assert harness.tokens(0) == before and len(harness.tokens(1)) >= others + 5
+    harness.run()
+    assert harness.tokens(0) == alone([9] * 8, LONG, (), FakeGrammar(1, ends=False))
+    assert harness.tokens(1) == alone([10] * 8, LONG, ())
+    assert grammar.renewals > 1
+
+
+def test_nothing_is_left_to_compute_where_all_are_stalled() -> None:
+    harness, _ = stalled()
+    while harness.scheduler.busy:
+        harness.step()
+    assert harness.end(1) is Finish.LENGTH and len(harness.tokens(0)) < 40
+    harness.renew()
+    assert harness.scheduler.busy
+
+
+def test_a_stalled_request_can_be_cancelled_and_is_not_woken() -> None:
+    harness, _ = stalled()
+    harness.scheduler.cancel((0, 0))
+    harness.run()
+    assert (harness.end(0), harness.end(1)) == (Finish.CANCELLED, Finish.LENGTH)
+
+
+def test_a_stalled_request_has_a_deadline() -> None:
+    harness, _ = stalled(deadline_s=5.0)
+    harness.step(now=6.0)
+    assert harness.end(0) is Finish.DEADLINE
+    harness.run()
+    assert harness.end(1) is Finish.LENGTH
+
+
+def test_what_is_resumed_is_renewed_before_it_is_queued() -> None:
+    expected, grammar = alone([9] * 8, LONG, (), FakeGrammar(1, ends=False)), Stalling(1, ends=False)
+    while grammar.renewals < 1 or not grammar.stalled:
+        grammar.accept(expected[len(grammar.accepted)])
+        if grammar.stalled:
+            grammar.renew()
+        grammar.mask()
+    cut = len(grammar.accepted)
+    harness, grammar = Harness(limits(stop_token_ids=frozenset())), Stalling(1, ends=False)
+    harness.submit(0, [9] * 8, LONG, resume=expected[:cut], grammar=grammar)
+    assert grammar.renewals == 1
+    harness.run()
+    assert harness.tokens(0) == expected[cut:]
+
+
+class Renewed(Stalling):
+    """Notes the threads that renew it."""
+
+    def __init__(self) -> None:
+        super().__init__(1, ends=False)
+        self.threads: list[str] = []
+
+    def renew(self) -> None:
+        self.threads.append(threading.current_thread().name)
+        super().renew()
+
+
+def test_no_step_renews_a_grammar() -> None:
+    """An idle engine wakes for a request that can go on: its next beat would be in a quarter of an hour."""
+    reports: SimpleQueue[Report] = SimpleQueue()
+    bounds, grammar = limits(stop_token_ids=frozenset()), Renewed()
+    engine = Engine(FakeRunner(bounds.kv_blocks, bounds.block_size, window=bounds.window), bounds, reports.put, beat_s=1000.0)
+    engine.start()
+    engine.submit(bounds.accept((0, 0), [9] * 8, LONG, grammar=grammar))
+    tokens: list[int] = []
+    while len(tokens) < 40:
+        for output in reports.get(timeout=30).outputs:
+            tokens += output.tokens
+    engine.close()
+    engine.done.result(30)
+    assert tokens == alone([9] * 8, LONG, (), FakeGrammar(1, ends=False))
+    assert len(grammar.threads) == grammar.renewals > 1
+    assert set(grammar.threads) == {"renewal"}

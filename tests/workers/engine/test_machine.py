@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.fakes.grammar import FakeGrammar
+from tests.fakes.grammar import FakeGrammar, Stalling
 from tests.fakes.runner import STOP, VOCAB, alone, repeats
 from tests.workers.engine.harness import TURN, Harness, limits
 from workers.engine.request import Finish, Request
@@ -54,6 +54,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         own=st.lists(st.integers(0, VOCAB - 1), max_size=6),
         sampling=samplings,
         grammar=st.none() | st.integers(0, 3),
+        stalls=st.booleans(),
         fields=st.fixed_dictionaries({"priority": st.integers(-1, 1), "salt": st.sampled_from([b"", b"", b"tenant"])}),
         patience=st.none() | st.integers(1, 30),
         data=st.data(),
@@ -64,6 +65,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         own: list[int],
         sampling: Sampling,
         grammar: int | None,
+        stalls: bool,
         fields: dict[str, Any],
         patience: int | None,
         data: st.DataObject,
@@ -81,7 +83,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             sampling,
             resume=whole[:cut],
             deadline_s=self.now + patience if patience else None,
-            grammar=None if grammar is None else FakeGrammar(grammar),
+            grammar=None if grammar is None else Stalling(grammar) if stalls else FakeGrammar(grammar),
             **fields,
         )
 
@@ -92,6 +94,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.harness.scheduler.cancel((0, rid))
         assert not len(self.requests[rid].blocks)
         assert not self.requests[rid].sliding
+
+    @precondition(lambda self: self.harness.stalled)
+    @rule()
+    def renew(self) -> None:
+        self.harness.renew()
 
     @rule(count=st.integers(1, 4))
     def step(self, count: int) -> None:

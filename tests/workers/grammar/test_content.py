@@ -429,8 +429,11 @@ def test_drafts_that_use_up_the_limits_change_nothing(monkeypatch: pytest.Monkey
     source = random.Random(0)
     while allowed := ids(body.mask(RETURN)):
         assert body.accept(source.choice(allowed))
-    body._renewals = 1
     body.rollback(len(encode("xaq")))
+    assert not body.stalled and not ids(body.mask(RETURN))
+    body._renewals = 1
+    assert body.stalled and not ids(body.mask(RETURN))
+    body.renew()
     assert ids(body.mask(RETURN)) == before
     for token in encode("b" * 15 + "z"):
         assert body.accept(token)

@@ -21,6 +21,15 @@ def start(message: engine_pb2.Grammar) -> Grammar:
     return grammar.compile(message, SIZE).start()
 
 
+def allowed(state: Grammar) -> Allowed:
+    """What may come next, which a grammar that stalls tells once it is renewed."""
+    mask = state.mask()
+    while state.stalled:
+        state.renew()
+        mask = state.mask()
+    return mask
+
+
 def ids(mask: Allowed) -> list[int]:
     """The ids that the mask allows."""
     found: list[int] = bits(mask).tolist()
@@ -36,9 +45,9 @@ def walk(state: Grammar, source: random.Random, limit: int = 2000, ending: float
     """Accepts tokens drawn evenly from the masks until nothing may come or there are `limit` of them; where the output or a
     message may end, it does with the probability `ending`."""
     tokens: list[int] = []
-    while len(tokens) < limit and len(allowed := bits(state.mask())):
-        ends = [token for token in ENDS if token in allowed[-3:]]
-        token = ends[0] if ends and source.random() < ending else int(allowed[source.randrange(len(allowed))])
+    while len(tokens) < limit and len(found := bits(allowed(state))):
+        ends = [token for token in ENDS if token in found[-3:]]
+        token = ends[0] if ends and source.random() < ending else int(found[source.randrange(len(found))])
         state.accept(token)
         tokens.append(token)
     return tokens
@@ -47,14 +56,14 @@ def walk(state: Grammar, source: random.Random, limit: int = 2000, ending: float
 def follow(state: Grammar, tokens: Collection[int]) -> None:
     """Accepts tokens that the masks must allow."""
     for place, token in enumerate(tokens):
-        assert allows(state.mask(), token), f"{vocabulary.decode([token])!r} is forbidden behind {place} tokens"
+        assert allows(allowed(state), token), f"{vocabulary.decode([token])!r} is forbidden behind {place} tokens"
         state.accept(token)
 
 
 def refuses(state: Grammar, tokens: Collection[int]) -> bool:
     """Whether a mask forbids one of the tokens, each being accepted where it does not."""
     for token in tokens:
-        if not allows(state.mask(), token):
+        if not allows(allowed(state), token):
             return True
         state.accept(token)
     return False

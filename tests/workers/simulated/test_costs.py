@@ -46,10 +46,10 @@ def test_a_step_costs_what_it_computes() -> None:
     scheduler.submit(harness.limits.accept((0, 0), prompt, Sampling(max_tokens=4)))
     counted, length = Costs(1000.0, 1.0, 100.0, 0.001), len(prompt)
     chunks = scheduler.schedule(0.0)
-    plan = assemble(chunks, harness.limits.geometry)
+    plan = assemble(chunks, harness.limits)
     assert counted.step_s(plan) == pytest.approx(1000 + (length - 1) + 100 + 0.001 * length)
     scheduler.update(chunks, harness.runner.execute(plan))
-    plan = assemble(scheduler.schedule(0.0), harness.limits.geometry)
+    plan = assemble(scheduler.schedule(0.0), harness.limits)
     assert counted.step_s(plan) == pytest.approx(1000 + 100 + 0.001 * (length + 1))
 
 
