@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Protocol, Self
 
@@ -19,6 +19,10 @@ _MESSAGES = {
     "day": "the budget of {limit} tokens a day has no room for the {need} of this request, its output's limit included",
     "slots": "the limit of {limit} requests at once is reached",
 }
+
+
+Told = Callable[[Mapping[str, tuple[int, int, float]]], Mapping[str, str]]
+"""From what Meter.minute says to headers of an answer."""
 
 
 class Used(Protocol):
@@ -44,6 +48,9 @@ class Grant:
     def __init__(self) -> None:
         self.headers: dict[str, str] = {}
         self.used: int | None = None  # tokens, once it is settled and they are known
+
+    def tell(self, told: Told) -> None:
+        """Of what is left in these headers, too."""
 
     async def reserve(self, tokens: int) -> None:
         """Takes so many tokens of prompt and output before they are asked of the engine. Raises ApiError: 429."""
@@ -81,11 +88,15 @@ class Metered(Grant):
         self._account = account
         self._find_limits = limits
         self._patient = patient
+        self._told: list[Told] = [_openai]
         self._limits = NONE
         self._meter: Meter | None = None
         self._settled = False
         self._taken = Amounts()
         self._day = 0
+
+    def tell(self, told: Told) -> None:
+        self._told.append(told)
 
     async def reserve(self, tokens: int) -> None:
         need = Amounts(tokens=tokens)
@@ -130,11 +141,9 @@ class Metered(Grant):
                 return
 
     def _tell(self, meter: Meter) -> None:
-        """OpenAI's headers (https://platform.openai.com/docs/guides/rate-limits)."""
-        for kind, (limit, left, whole_s) in meter.minute().items():
-            self.headers[f"x-ratelimit-limit-{kind}"] = str(limit)
-            self.headers[f"x-ratelimit-remaining-{kind}"] = str(left)
-            self.headers[f"x-ratelimit-reset-{kind}"] = _duration(whole_s)
+        minute = meter.minute()
+        for told in self._told:
+            self.headers.update(told(minute))
 
     def _refusal(self, shortage: Shortage) -> ApiError:
         budget = shortage.kind == "day"
@@ -143,6 +152,16 @@ class Metered(Grant):
         message = _MESSAGES[shortage.kind].format(limit=shortage.limit, need=shortage.need)
         code = "insufficient_quota" if budget else "rate_limit_exceeded"
         return ApiError(HTTPStatus.TOO_MANY_REQUESTS, message, code=code, retry_after_s=shortage.wait_s)
+
+
+def _openai(minute: Mapping[str, tuple[int, int, float]]) -> Mapping[str, str]:
+    """https://platform.openai.com/docs/guides/rate-limits."""
+    headers = {}
+    for kind, (limit, left, whole_s) in minute.items():
+        headers[f"x-ratelimit-limit-{kind}"] = str(limit)
+        headers[f"x-ratelimit-remaining-{kind}"] = str(left)
+        headers[f"x-ratelimit-reset-{kind}"] = _duration(whole_s)
+    return headers
 
 
 def _duration(seconds: float) -> str:

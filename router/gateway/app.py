@@ -74,7 +74,7 @@ def create_app(
     health = Health(exposition or own(metrics.registry), admission, unready or engine_readiness(engine), targets)
     completions = Kept(intake, kept.completions)
     responses = ResponsesApi(intake, kept, tools or Tools(), access)
-    generating = [*Api(intake, completions).routes(), *responses.routes()]
+    generating = [*Api(intake, completions).routes(), *responses.routes(), *Messages(intake).routes()]
     batches = Batches(intake, kept, Inside(generating, access))
     routes = [
         *Page().routes(),
@@ -86,7 +86,6 @@ def create_app(
         *Tokenizer(intake).routes(),
         *Cluster(cluster or nothing).routes(),
         *StreamTest(settings).routes(),
-        *Messages(intake).routes(),
         *health.routes(),
     ]
     tasks: list[background.Task] = [*responses.tasks, *batches.tasks]

@@ -4,11 +4,13 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from router.gateway.anthropic import errors as anthropic
-from router.gateway.errors import ApiError
+from router.gateway.errors import ApiError, Json
+
+
+def body(path: str, error: ApiError) -> Json:
+    return anthropic.body(error) if path.startswith(anthropic.PATH) else error.body()
 
 
 def refusal(scope: Scope, error: ApiError) -> Response:
     """The whole HTTP answer."""
-    if scope["path"].startswith(anthropic.PATH):
-        return error.response(anthropic.body(error))
-    return error.response()
+    return error.response(body(scope["path"], error))

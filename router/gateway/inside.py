@@ -15,6 +15,7 @@ from starlette.types import Message
 from router.access.access import Access
 from router.access.grant import FREE
 from router.access.principal import Principal
+from router.gateway.dialects import body as refused
 from router.gateway.errors import ApiError, Json, log_failure, seen
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -59,7 +60,7 @@ class Inside:
                 log_failure(error, "a request", request_id)
                 grant.settle_by(state.get("answer"), failed=True)
                 told = seen(error)
-                return Reply(told.status, told.body(), _retry(told))
+                return Reply(told.status, refused(path, told), _retry(told))
             finally:
                 grant.settle_by(state.get("answer"))
 

@@ -1,7 +1,9 @@
 """POST /v1/messages, /v1/messages/count_tokens and /v1/messages/render."""
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -76,8 +78,20 @@ class Messages:
 
 
 def _name(request: Request) -> None:
-    """Under the name that Anthropic's clients read it by."""
+    """What headers tell, under the names that Anthropic's clients read it by."""
     request.state.headers["request-id"] = request.state.request_id
+    request.state.grant.tell(_limits)
+
+
+def _limits(minute: Mapping[str, tuple[int, int, float]]) -> Mapping[str, str]:
+    """https://docs.anthropic.com/en/api/rate-limits#response-headers; prompts and outputs have one limit of tokens here."""
+    headers, now = {}, datetime.now(UTC).timestamp()
+    for kind, (limit, left, whole_s) in minute.items():
+        whole = datetime.fromtimestamp(math.ceil(now + whole_s), UTC)
+        headers[f"anthropic-ratelimit-{kind}-limit"] = str(limit)
+        headers[f"anthropic-ratelimit-{kind}-remaining"] = str(left)
+        headers[f"anthropic-ratelimit-{kind}-reset"] = whole.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return headers
 
 
 def _fit(submit: engine_pb2.Submit, card: engine_pb2.DescribeResponse) -> bool:

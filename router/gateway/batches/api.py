@@ -26,7 +26,7 @@ from router.shares import Shares
 from router.store.store import Store
 
 AT_ONCE = 4  # batches that one gateway runs
-Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses"]
+Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]
 
 
 class OutputExpiry(Closed):

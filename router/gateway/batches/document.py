@@ -63,8 +63,11 @@ class Usage:
         self._input = self._output = self._cached = self._reasoning = 0
 
     def add(self, answer: Json) -> None:
-        """The body of an answer of either API."""
+        """The body of an answer of any of the APIs; Anthropic's counts what was cached apart."""
         match answer.get("usage"):
+            case {"input_tokens": int(new), "cache_read_input_tokens": int(cached), "output_tokens": int(made), **details}:
+                thought = _part(details.get("output_tokens_details"), "thinking_tokens")
+                self._add(new + cached, made, {"cached_tokens": cached}, {"reasoning_tokens": thought})
             case {"prompt_tokens": int(given), "completion_tokens": int(made), **details}:
                 self._add(given, made, details.get("prompt_tokens_details"), details.get("completion_tokens_details"))
             case {"input_tokens": int(given), "output_tokens": int(made), **details}:

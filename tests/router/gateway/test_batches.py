@@ -110,6 +110,24 @@ async def test_every_line_is_answered_at_the_lowest_priority(start: Callable) ->
     assert (output.purpose, output.filename) == ("batch_output", f"{batch.id}_output.jsonl")
 
 
+async def test_messages_of_anthropics_api_are_answered_and_refused_in_its_words(start: Callable) -> None:
+    gateway = await start(saying("Hello"))
+    said = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
+    lines = [request("good", "/v1/messages", **said), request("bad", "/v1/messages", **said, top_k=-1)]
+    batch = await ended(gateway, await begin(gateway, lines, "/v1/messages"))
+    assert (batch.status, counts(batch)) == ("completed", (2, 1, 1))
+    (good,) = await read(gateway, batch.output_file_id)
+    body = good["response"]["body"]
+    assert (body["type"], body["content"]) == ("message", [{"type": "text", "text": "Hello"}])
+    (bad,) = await read(gateway, batch.error_file_id)
+    assert (bad["response"]["status_code"], bad["response"]["body"]["type"]) == (400, "error")
+    told = body["usage"]
+    assert batch.usage.input_tokens == told["input_tokens"] + told["cache_read_input_tokens"]
+    assert batch.usage.input_tokens_details.cached_tokens == told["cache_read_input_tokens"] == 2
+    assert batch.usage.output_tokens == told["output_tokens"]
+    assert batch.usage.output_tokens_details.reasoning_tokens == told["output_tokens_details"]["thinking_tokens"] > 0
+
+
 async def test_completions_and_responses_are_endpoints_too(start: Callable) -> None:
     gateway = await start(saying("Hello"))
     plain = await begin(gateway, [request("1", "/v1/completions", prompt="x")], "/v1/completions")
