@@ -264,6 +264,14 @@ def keys() -> None:
 @click.option("--tokens-per-minute", type=COUNT, help="Of prompts and outputs.")
 @click.option("--tokens-per-day", type=COUNT)
 @click.option("--concurrent-requests", type=COUNT)
+@click.option("--highest-priority", type=int, help="The least `priority` that its requests may have: lower comes first.")
+@click.option(
+    "--reasoning",
+    type=click.Choice(["both", "reasoning", "reasoning_content"]),
+    default="both",
+    show_default=True,
+    help="Where chat completions show it what the model thought.",
+)
 @keys_options
 def create_key(
     database: str | None,
@@ -272,12 +280,15 @@ def create_key(
     label: str,
     models: tuple[str, ...],
     days: float | None,
+    highest_priority: int | None,
+    reasoning: str,
     **limits: int | None,
 ) -> None:
     """Make a key and print it: nobody can show it again. Limits not given are those of the --access file."""
     from cluster import keys as part
 
-    key, stored = part.create(part.database(database, name), tenant, label, models, days, limits)
+    limited = part.Limited(models, days, limits, highest_priority, reasoning)
+    key, stored = part.create(part.database(database, name), tenant, label, limited)
     click.echo(f"{stored.id} of tenant {tenant}:", err=True)
     click.echo(key)
 

@@ -5,7 +5,8 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -30,10 +31,19 @@ def database(given: str | None, instance: str) -> StoreConfig:
     return StoreConfig(folder.database)
 
 
-def create(
-    config: StoreConfig, tenant: str, label: str, models: Sequence[str], days: float | None, limits: dict[str, int | None]
-) -> tuple[str, StoredKey]:
-    """A new key, which is stored nowhere, and what is stored of it. No models are all. Raises UserError."""
+@dataclass(frozen=True)
+class Limited:
+    """What a key may: no models are all, no days are for ever; the others as a stored key has them."""
+
+    models: Sequence[str] = ()
+    days: float | None = None
+    limits: Mapping[str, int | None] = field(default_factory=dict)
+    highest_priority: int | None = None
+    reasoning: str = "both"
+
+
+def create(config: StoreConfig, tenant: str, label: str, limited: Limited) -> tuple[str, StoredKey]:
+    """A new key, which is stored nowhere, and what is stored of it. Raises UserError."""
     if not _TENANT.fullmatch(tenant):
         raise UserError(f"--tenant must be up to 64 letters, digits, dots, dashes and underscores, not '{tenant}'")
     key = make()
@@ -42,9 +52,11 @@ def create(
         digest=digest(key),
         tenant=tenant,
         name=label,
-        models=models or None,
-        limits={limit: value for limit, value in limits.items() if value is not None},
-        expires=None if days is None else time.time() + days * DAY_S,
+        models=limited.models or None,
+        limits={limit: value for limit, value in limited.limits.items() if value is not None},
+        highest_priority=limited.highest_priority,
+        reasoning=limited.reasoning,
+        expires=None if limited.days is None else time.time() + limited.days * DAY_S,
     )
     _run(config, lambda store: store.keys.add(stored))
     return key, stored
@@ -63,7 +75,7 @@ def revoke(config: StoreConfig, id_: str) -> None:
 
 def table(keys: Sequence[StoredKey]) -> str:
     """For people."""
-    rows = [("ID", "TENANT", "LABEL", "STATE", "CREATED", "MODELS", "LIMITS"), *(_row(key) for key in keys)]
+    rows = [("ID", "TENANT", "LABEL", "STATE", "CREATED", "MODELS", "LIMITS", "REASONING"), *(_row(key) for key in keys)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
@@ -75,8 +87,10 @@ def documents(keys: Sequence[StoredKey]) -> str:
 
 
 def _row(key: StoredKey) -> tuple[str, ...]:
-    limits = ", ".join(f"{limit.replace('_', '-')} {value}" for limit, value in key.limits.items())
-    return key.id, key.tenant, key.name, _state(key), _day(key.created), ", ".join(key.models or ("all",)), limits
+    known = key.limits if key.highest_priority is None else {**key.limits, "highest_priority": key.highest_priority}
+    limits = ", ".join(f"{limit.replace('_', '-')} {value}" for limit, value in known.items())
+    models = ", ".join(key.models or ("all",))
+    return key.id, key.tenant, key.name, _state(key), _day(key.created), models, limits, key.reasoning
 
 
 def _state(key: StoredKey) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
@@ -50,6 +51,12 @@ class Access:
 
     async def authenticate(self, headers: Headers) -> Principal:
         """Whose credentials these are. Raises ApiError: 401, and 503 where the identity provider cannot be asked."""
+        principal = await self._known(headers)
+        if principal.highest_priority is None and self._config.highest_priority is not None:
+            return replace(principal, highest_priority=self._config.highest_priority)
+        return principal
+
+    async def _known(self, headers: Headers) -> Principal:
         if self._config.open:
             return ANYBODY
         secret = _secret(headers)

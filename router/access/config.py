@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from ossia.common import wire, yamls
 from ossia.common.errors import UserError
-from router.access.limits import NONE, Limits
+from router.access.limits import DASHED, NONE, Limits
 from router.gateway.parsing import Closed, wrong
 
 _Text = Annotated[str, Field(min_length=1)]
@@ -54,12 +54,15 @@ class AuditConfig(Closed):
 
 
 class AccessConfig(Closed):
-    """`limits` are those of each key that has none of its own, and of each user of the identity provider."""
+    """`limits` and `highest_priority` are those of each key that has none of its own, and of each user of the provider."""
+
+    model_config = DASHED
 
     keys: bool = False
     oidc: OidcConfig | None = None
     open: bool = False
     limits: Limits = NONE
+    highest_priority: Annotated[int, Field(gt=-(1 << 31), lt=1 << 31)] | None = None
     audit: AuditConfig | None = None
 
     @model_validator(mode="after")
@@ -72,7 +75,7 @@ class AccessConfig(Closed):
 def load(file: Path) -> AccessConfig:
     """Raises UserError."""
     try:
-        return AccessConfig.model_validate(yamls.read(file, "--access"))
+        return AccessConfig.model_validate(yamls.read(file, "--access"), by_alias=True, by_name=False)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(step) for step in first["loc"])

@@ -5,9 +5,10 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 from router.access.limits import NONE, Limits
-from router.access.principal import Principal
+from router.access.principal import Principal, ShownReasoning
 from router.store.keys import Keys, StoredKey
 
 PREFIX = "sk-ossia-"
@@ -37,7 +38,13 @@ class KeyRing:
         stored = await self._find(digest(key), self._keys.find)
         if stored is None or not stored.valid(time.time()):
             return None
-        return Principal(stored.tenant, stored.id, None if stored.models is None else frozenset(stored.models))
+        return Principal(
+            stored.tenant,
+            stored.id,
+            None if stored.models is None else frozenset(stored.models),
+            highest_priority=stored.highest_priority,
+            reasoning=cast(ShownReasoning, stored.reasoning),
+        )
 
     async def limits(self, id_: str) -> Limits:
         """Those of its own, also where it is revoked: what it began goes on."""

@@ -7,14 +7,14 @@ from pydantic import AliasGenerator, ConfigDict, Field
 from router.gateway.parsing import Closed
 
 _Count = Annotated[int, Field(ge=1, lt=1 << 53)]
+DASHED = ConfigDict(alias_generator=AliasGenerator(validation_alias=lambda name: name.replace("_", "-")), validate_by_name=True)
+"""Keys of files are spelled with dashes; who reads a file says so (`by_name=False`)."""
 
 
 class Limits(Closed):
     """None: as much as it likes. Tokens are those of prompts and outputs together; days are UTC's."""
 
-    model_config = ConfigDict(
-        alias_generator=AliasGenerator(validation_alias=lambda name: name.replace("_", "-")), validate_by_name=True
-    )
+    model_config = DASHED
 
     requests_per_minute: _Count | None = None
     tokens_per_minute: _Count | None = None

@@ -3,7 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
+
+ShownReasoning = Literal["both", "reasoning", "reasoning_content"]
+"""The fields in which chat completions show what the model thought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,16 +15,23 @@ class Principal:
 
     Whatever is stored belongs to a tenant, and is seen by that tenant alone. `key` is the id of the API key, never the key;
     empty where the caller came with a token of an identity provider, or access is open to all. `user` is the subject of such
-    a token. `models` of None are all.
+    a token. `models` of None are all. `highest_priority` is the most urgent `priority` that requests may have, which is the
+    lowest number; None: any.
     """
 
     tenant: str = ""
     key: str = ""
     models: frozenset[str] | None = None
     user: str = ""
+    highest_priority: int | None = None
+    reasoning: ShownReasoning = "both"
 
     def may_use(self, model: str) -> bool:
         return self.models is None or model in self.models
+
+    def ranked(self, urgency: int) -> int:
+        """The protocol's priority, of which the highest comes first, as far as the caller may have it."""
+        return urgency if self.highest_priority is None else min(urgency, -self.highest_priority)
 
     @property
     def account(self) -> str:

@@ -48,7 +48,8 @@ class Api:
         submits = intake.submits(body, [await prompt(intake, body, size, tenant)], card)
         keep = functools.partial(intake.thoughts.keep, tenant, stored=body.store is not False)
         store = functools.partial(self._kept.put, tenant, body) if body.store else None
-        return self._answer(request, ChatAnswer(intake.source(request), body, submits, card, keep, store), body.stream)
+        source, shown = intake.source(request, body), request.state.principal.reasoning
+        return self._answer(request, ChatAnswer(source, body, submits, card, shown, keep, store), body.stream)
 
     @Operation("Completions", body=CompletionBody, answer=Completion, events=Completion)
     async def completions(self, request: Request) -> Response:
@@ -60,7 +61,7 @@ class Api:
         body.check_vocabulary(card)
         prompts = await intake.prepare(size, lambda: [_tokens(given) for given in body.prompts])
         submits = intake.submits(body, prompts, card)
-        return self._answer(request, CompletionAnswer(intake.source(request), body, submits, card), body.stream)
+        return self._answer(request, CompletionAnswer(intake.source(request, body), body, submits, card), body.stream)
 
     @Operation("Models", answer=ModelList)
     async def models(self, request: Request) -> Response:

@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol, Self
 
 from ossia.common.vocabulary import CALL, FIRST_SPECIAL
 from ossia.v1 import engine_pb2
+from router.access.principal import ShownReasoning
 from router.gateway.answer import Answer, Store
 from router.gateway.choice import NO_ANSWER, Choice, cut_off
 from router.gateway.errors import Json
@@ -141,6 +142,7 @@ class ChatAnswer(Answer[ChatPiece]):
         body: ChatBody,
         submits: list[engine_pb2.Submit],
         card: engine_pb2.DescribeResponse,
+        shown: ShownReasoning = "both",
         keep: Keep | None = None,
         store: Store | None = None,
     ) -> None:
@@ -148,13 +150,14 @@ class ChatAnswer(Answer[ChatPiece]):
         if body.tier:
             self._head["service_tier"] = body.tier
         self._with_logprobs = bool(body.logprobs)
+        self._reasoning = ("reasoning", "reasoning_content") if shown == "both" else (shown,)
 
     def _opening(self) -> list[Json]:
         """The official client takes choices to begin in their order, which deltas do not."""
         return [_choice(index, {"role": "assistant", "content": ""}) for index in range(len(self._choices))]
 
     def _told(self, index: int, piece: ChatPiece, first: bool) -> list[Json]:
-        deltas = [_delta(item) for item in piece.seen if not isinstance(item, MessageStart)]
+        deltas = [self._delta(item) for item in piece.seen if not isinstance(item, MessageStart)]
         if piece.logprobs and not any("content" in delta for delta in deltas):
             deltas.append({"content": ""})  # the text is withheld, and what is likely of it is not
         choices = [_choice(index, delta) for delta in deltas]
@@ -167,7 +170,33 @@ class ChatAnswer(Answer[ChatPiece]):
 
     def _gathered(self, index: int, whole: ChatPiece) -> Json:
         logprobs = _logprobs(whole) if self._with_logprobs else None
-        return {"index": index, "message": _message(whole.seen), "logprobs": logprobs, "finish_reason": whole.finish}
+        return {"index": index, "message": self._message(whole.seen), "logprobs": logprobs, "finish_reason": whole.finish}
+
+    def _delta(self, item: ReasoningDelta | TextDelta | Call | ToolCallDelta) -> Json:
+        match item:
+            case TextDelta(text):
+                return {"content": text}
+            case ReasoningDelta(text):
+                return dict.fromkeys(self._reasoning, text)
+            case Call(index, id_, name):
+                return {
+                    "tool_calls": [{"index": index, "id": id_, "type": "function", "function": {"name": name, "arguments": ""}}]
+                }
+            case ToolCallDelta(index, arguments):
+                return {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
+
+    def _message(self, seen: list[Seen]) -> Json:
+        """The assistant's message. `content` is null only beside tool calls."""
+        text = "".join(item.text for item in seen if isinstance(item, TextDelta))
+        reasoning = "".join(item.text for item in seen if isinstance(item, ReasoningDelta)) or None
+        calls = _calls(seen)
+        message: Json = {
+            "role": "assistant",
+            "content": None if calls and not text else text,
+            "refusal": None,
+            **dict.fromkeys(self._reasoning, reasoning),
+        }
+        return {**message, "tool_calls": calls} if calls else message
 
 
 def _choice(index: int, delta: Json) -> Json:
@@ -176,35 +205,6 @@ def _choice(index: int, delta: Json) -> Json:
 
 def _logprobs(piece: ChatPiece) -> Json:
     return {"content": piece.logprobs, "refusal": None}
-
-
-def _delta(item: ReasoningDelta | TextDelta | Call | ToolCallDelta) -> Json:
-    match item:
-        case TextDelta(text):
-            return {"content": text}
-        case ReasoningDelta(text):
-            return {"reasoning": text, "reasoning_content": text}
-        case Call(index, id_, name):
-            return {
-                "tool_calls": [{"index": index, "id": id_, "type": "function", "function": {"name": name, "arguments": ""}}]
-            }
-        case ToolCallDelta(index, arguments):
-            return {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
-
-
-def _message(seen: list[Seen]) -> Json:
-    """The assistant's message. `content` is null only beside tool calls."""
-    text = "".join(item.text for item in seen if isinstance(item, TextDelta))
-    reasoning = "".join(item.text for item in seen if isinstance(item, ReasoningDelta)) or None
-    calls = _calls(seen)
-    message: Json = {
-        "role": "assistant",
-        "content": None if calls and not text else text,
-        "refusal": None,
-        "reasoning": reasoning,
-        "reasoning_content": reasoning,
-    }
-    return {**message, "tool_calls": calls} if calls else message
 
 
 def _calls(seen: list[Seen]) -> list[Json]:

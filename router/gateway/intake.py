@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from ossia.v1 import engine_pb2
 from router.access.grant import Grant
+from router.access.principal import Principal
 from router.engine import Engine
 from router.gateway.choice import copies
 from router.gateway.errors import ApiError, context_length_exceeded, invalid
@@ -26,6 +27,16 @@ T = TypeVar("T")
 B = TypeVar("B", bound=Body)
 _LONG = 1 << 16  # bytes of a body: some 20 ms of work
 _MAX_GRAMMAR = 1 << 20  # bytes, of which every choice has a copy: four of the largest contents that engines take
+
+
+class Ranked(Protocol):
+    """Who comes first, as GenerationBody has it."""
+
+    @property
+    def priority(self) -> int | None: ...
+
+    @property
+    def urgency(self) -> int: ...
 
 
 class Asked(Protocol):
@@ -91,15 +102,17 @@ class Intake:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._aside, work)
 
-    def source(self, request: Request) -> Source:
-        """Where the request's tokens come from."""
+    def source(self, request: Request, body: Ranked) -> Source:
+        """Where the request's tokens come from. Raises ApiError (400) where it asks to come earlier than its caller may."""
         state = request.state
-        source = self.source_of(state.request_id, state.traceparent, state.principal.tenant, state.grant)
-        return replace(source, priority=getattr(state, "priority", None))
+        _check_priority(body, state.principal)
+        source = self.source_of(state.request_id, state.traceparent, state.principal, state.grant)
+        return replace(source, priority=state.priority) if hasattr(state, "priority") else source
 
-    def source_of(self, request_id: str, traceparent: str, tenant: str, grant: Grant) -> Source:
+    def source_of(self, request_id: str, traceparent: str, principal: Principal, grant: Grant) -> Source:
         """The same for work that outlives its request."""
-        return Source(self._engine, self._metrics, request_id, traceparent, tenant, grant)
+        highest = None if principal.highest_priority is None else -principal.highest_priority
+        return Source(self._engine, self._metrics, request_id, traceparent, principal.tenant, grant, highest)
 
     def submits(self, body: Asked, prompts: Sequence[list[int]], card: engine_pb2.DescribeResponse) -> list[engine_pb2.Submit]:
         """What the engine is asked: each prompt's choices, one prompt after the other."""
@@ -112,6 +125,14 @@ class Intake:
             _bound(submit, card, most, body.names.get("sampling.max_tokens", "max_tokens"))
             submits += copies(submit, body.choices)
         return submits
+
+
+def _check_priority(body: Ranked, principal: Principal) -> None:
+    """What a request asks for that asks for nothing is bounded without a word."""
+    if body.urgency and body.urgency > principal.ranked(body.urgency):
+        param = "service_tier" if body.priority is None else "priority"
+        least = f"the least 'priority' that this caller's requests may have is {principal.highest_priority}"
+        raise invalid(f"{least}, and 'service_tier': 'priority' is -100", param, "priority_not_allowed")
 
 
 def _check(prompt: list[int], card: engine_pb2.DescribeResponse, param: str) -> None:

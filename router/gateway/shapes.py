@@ -71,13 +71,13 @@ class FunctionToolCall(TypedDict):
 
 
 class AnswerMessage(TypedDict):
-    """`reasoning` and `reasoning_content` are the same text."""
+    """`reasoning` and `reasoning_content` are the same text; the caller's key may have one of them alone."""
 
     role: Literal["assistant"]
     content: str | None
     refusal: None
-    reasoning: str | None
-    reasoning_content: str | None
+    reasoning: NotRequired[str | None]
+    reasoning_content: NotRequired[str | None]
     tool_calls: NotRequired[list[FunctionToolCall]]
 
 

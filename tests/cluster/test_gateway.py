@@ -23,7 +23,7 @@ audit: {file: AUDIT}
 async def test_keys_limits_tls_and_the_audit_log(tmp_path: Path) -> None:
     files, audit, database = Files(tmp_path), tmp_path / "audit.jsonl", f"sqlite:///{tmp_path}/gateway.db"
     (tmp_path / "access.yaml").write_text(ACCESS.replace("AUDIT", str(audit)))
-    key, stored = await asyncio.to_thread(keys.create, StoreConfig(database), "acme", "", (), None, {})
+    key, stored = await asyncio.to_thread(keys.create, StoreConfig(database), "acme", "", keys.Limited())
     async with FakeEngine(step_s=0.001, generate=lambda prompt, seed, position: 100 + position) as engine:
         options = {"--fleet": engine.address, "--port": "0", "--processes": "2", "--database": database, "--date": "2025-06-28"}
         options |= {"--access": f"{tmp_path}/access.yaml", "--tls-cert": str(files.cert), "--tls-key": str(files.key)}

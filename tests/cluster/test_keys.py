@@ -45,6 +45,13 @@ def test_a_key_is_printed_once_and_only_its_digest_is_kept(url: str, tmp_path: P
     assert "acme" not in run("list", "--database", url, "--tenant", "other").stdout
 
 
+def test_what_a_key_may_besides(url: str) -> None:
+    run("create", "--database", url)
+    run("create", "--database", url, "--highest-priority", "-5", "--reasoning", "reasoning_content")
+    assert [(key["highest_priority"], key["reasoning"]) for key in listed(url)] == [(None, "both"), (-5, "reasoning_content")]
+    assert "highest-priority -5" in run("list", "--database", url).stdout
+
+
 def test_a_revoked_key_stays_in_the_list(url: str) -> None:
     run("create", "--database", url)
     (shown,) = listed(url)

@@ -48,7 +48,7 @@ class Messages:
         (submit,) = intake.submits(chat, [await prompt(intake, chat, size, tenant)], card)
         cut = _fit(submit, card)
         keep = functools.partial(intake.thoughts.keep, tenant, stored=True)
-        choice = ChatChoice(intake.source(request), chat, submit, card, keep)
+        choice = ChatChoice(intake.source(request, chat), chat, submit, card, keep)
         answer = MessagesAnswer(body.model, choice, _shown(body.thinking), cut)
         request.state.answer = answer
         if body.stream:

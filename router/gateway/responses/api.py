@@ -68,7 +68,7 @@ class ResponsesApi:
         body.check()
         plan = await self._plans.make(body, principal, len(raw))
         view = await self._view(principal.tenant, body.include or ())
-        run = Run(intake, intake.source(request), self._plans.tools, plan)
+        run = Run(intake, intake.source(request, body), self._plans.tools, plan)
         if body.background:
             await run.check()
             await self._background.queue(plan, raw, request)

@@ -78,7 +78,7 @@ class Background:
         async with self._store.transaction():
             await self._state.put(tenant, plan.document, plan.prompt.items, body)
             await self._store.events.append(plan.id, told)
-            await self._store.work.add(KIND, plan.id, tenant, payload, priority=body.urgency)
+            await self._store.work.add(KIND, plan.id, tenant, payload, priority=state.principal.ranked(body.urgency))
 
     async def run(self) -> None:
         """Makes what is queued, until cancelled; what was begun by then is given back."""
@@ -186,7 +186,7 @@ class Background:
         request_id = str(work.payload["request_id"])
         async with self._grants(principal, request_id) as grant:
             intake = self._plans.intake
-            source = intake.source_of(request_id, str(work.payload["traceparent"]), principal.tenant, grant)
+            source = intake.source_of(request_id, str(work.payload["traceparent"]), principal, grant)
             journaled = Journaled(**vars(source), journal=journal, ends=ends(plan.card))
             run = Run(intake, journaled, self._plans.tools, plan)
             writer = _Writer(self._store, work, functools.partial(self._keep, work, stored, body, run))

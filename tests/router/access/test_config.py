@@ -17,6 +17,7 @@ oidc:
 limits:
   requests-per-minute: 600
   tokens-per-day: 5000000
+highest-priority: -5
 audit:
   file: /var/log/ossia/audit.jsonl
 """
@@ -30,6 +31,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert config.oidc is not None
     assert (config.oidc.tenant, config.oidc.jwks) == ("org", None)
     assert config.limits == Limits(requests_per_minute=600, tokens_per_day=5_000_000)
+    assert config.highest_priority == -5
     assert config.audit is not None
     assert not config.audit.contents
 
@@ -49,6 +51,9 @@ def test_a_keys_own_limits_come_first() -> None:
         ("keys: true\nlimit: {}", "limit: Extra inputs"),
         ("keys: true\nlimits: {requests-per-minute: 0}", "limits.requests-per-minute: Input should be greater"),
         ("keys: true\nlimits: {requests: 1}", "limits.requests: Extra inputs"),
+        ("keys: true\nlimits: {requests_per_minute: 1}", "limits.requests_per_minute: Extra inputs"),
+        ("keys: true\nhighest_priority: 0", "highest_priority: Extra inputs"),
+        ("keys: true\nhighest-priority: first", "highest-priority: Input should be a valid integer"),
         ("oidc: {issuer: https://login.example}", "oidc.audience: Field required"),
         ("oidc: {issuer: http://login.example, audience: a}", "begins with https://"),
         ("oidc: {issuer: http://127.0.0.1.evil.example, audience: a}", "begins with https://"),

@@ -1,6 +1,7 @@
 """Callers as their clients see it: keys, models, limits and their headers, through the official client."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,9 +26,16 @@ NewKey = Callable[..., Awaitable[str]]
 def new_key(store: Store) -> NewKey:
     """Makes a key: `key = await new_key(models=[...], requests_per_minute=1)`."""
 
-    async def begin(tenant: str = "acme", models: list[str] | None = None, **limits: int) -> str:
+    async def begin(
+        tenant: str = "acme",
+        models: list[str] | None = None,
+        highest_priority: int | None = None,
+        reasoning: str = "both",
+        **limits: int,
+    ) -> str:
         key = make()
-        await store.keys.add(StoredKey(f"key_{digest(key)[:8]}", digest(key), tenant, "test", models, limits))
+        id_ = f"key_{digest(key)[:8]}"
+        await store.keys.add(StoredKey(id_, digest(key), tenant, "test", models, limits, highest_priority, reasoning))
         return key
 
     return begin
@@ -111,6 +119,84 @@ async def test_a_key_sees_its_models_alone(guarded: Any, new_key: NewKey) -> Non
         await narrow.chat.completions.create(**ASK)
     assert raised.value.code == "model_not_found"
     await narrow.chat.completions.create(**{**ASK, "model": "someone/tiny"})
+
+
+RESPONSE: dict[str, Any] = {"model": MODEL, "input": "Hi"}
+COMPLETION: dict[str, Any] = {"model": MODEL, "prompt": "Hi"}
+
+
+@pytest.mark.parametrize(
+    ("highest", "path", "asked", "refused"),
+    [
+        (0, "/v1/chat/completions", ASK | {"priority": -1}, "priority"),
+        (0, "/v1/chat/completions", ASK | {"service_tier": "priority"}, "service_tier"),
+        (0, "/v1/completions", COMPLETION | {"priority": -1}, "priority"),
+        (0, "/v1/responses", RESPONSE | {"service_tier": "fast"}, "service_tier"),
+        (0, "/v1/responses", RESPONSE | {"priority": -1, "background": True}, "priority"),
+        (-10, "/v1/chat/completions", ASK | {"priority": -11}, "priority"),
+        (5, "/v1/chat/completions", ASK | {"priority": 4}, "priority"),
+    ],
+)
+async def test_a_key_comes_no_earlier_than_it_may(
+    guarded: Any, new_key: NewKey, highest: int, path: str, asked: dict[str, Any], refused: str
+) -> None:
+    engine = ScriptedEngine()
+    gateway = await guarded(engine, keys=True)
+    headers = {"x-api-key": await new_key(highest_priority=highest)}
+    got = await gateway.http.post(path, json=asked, headers=headers)
+    assert got.status_code == 400, got.text
+    assert (got.json()["error"]["param"], got.json()["error"]["code"]) == (refused, "priority_not_allowed")
+    assert not engine.submits
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "asked", "urgency"),
+    [
+        (None, None, {"priority": -7}, 7),
+        (None, 0, {}, 0),
+        (None, 0, {"priority": 3}, -3),
+        (-10, 0, {"priority": -10}, 10),
+        (-200, 0, {"service_tier": "priority"}, 100),
+        (5, 0, {}, -5),
+        (None, 5, {"service_tier": "flex"}, -100),
+    ],
+)
+async def test_within_its_priority_a_key_may_choose(
+    guarded: Any, new_key: NewKey, own: int | None, files: int | None, asked: dict[str, Any], urgency: int
+) -> None:
+    engine = ScriptedEngine(*pairs(TOKENS, 2))
+    gateway = await guarded(engine, keys=True, highest_priority=files)
+    headers = {"x-api-key": await new_key(highest_priority=own)}
+    got = await gateway.http.post("/v1/chat/completions", json=ASK | asked, headers=headers)
+    assert got.status_code == 200, got.text
+    assert engine.submits[0].priority == urgency
+
+
+async def test_background_work_comes_no_earlier_than_its_key_may(guarded: Any, new_key: NewKey) -> None:
+    engine = ScriptedEngine(*pairs(TOKENS, 2))
+    gateway = await guarded(engine, keys=True)
+    headers = {"x-api-key": await new_key(highest_priority=9)}
+    await gateway.http.post("/v1/responses", json=RESPONSE | {"background": True}, headers=headers)
+    await eventually(lambda: engine.submits)
+    assert engine.submits[0].priority == -9
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("shown", ["both", "reasoning", "reasoning_content"])
+async def test_a_key_chooses_where_reasoning_is_shown(guarded: Any, new_key: NewKey, shown: str, stream: bool) -> None:
+    gateway = await guarded(ScriptedEngine(*pairs(answer("Yes.", "Hm."), 2)), keys=True)
+    headers = {"x-api-key": await new_key(reasoning=shown)}
+    got = await gateway.http.post("/v1/chat/completions", json=ASK | {"stream": stream}, headers=headers)
+    if stream:
+        chunks = [json.loads(line.removeprefix("data: ")) for line in got.text.splitlines() if line.startswith("data: {")]
+        messages = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+    else:
+        messages = [got.json()["choices"][0]["message"]]
+    for name in ("reasoning", "reasoning_content"):
+        told = [message[name] for message in messages if name in message]
+        assert "".join(told) == ("Hm." if shown in ("both", name) else "")
+        assert bool(told) == (shown in ("both", name))
+    assert "".join(message.get("content") or "" for message in messages) == "Yes."
 
 
 async def test_revoked_and_expired_keys_open_nothing(guarded: Any, store: Store) -> None:
