@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks import parser
+from ossia.common.vocabulary import CONSTRAIN
+from router.harmony.parse import Event, Parser
 
 STREAMS = 3000
 
@@ -28,11 +30,11 @@ def test_no_stream_breaks_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 
 def test_an_exception_is_a_failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    class Breaking(parser.Parser):
+    class Breaking(Parser):
         """Breaks over one token, as parsers of libraries do."""
 
-        def feed(self, tokens: Sequence[int]) -> Any:
-            if parser.CONSTRAIN in tokens:
+        def feed(self, tokens: Sequence[int]) -> list[Event]:
+            if CONSTRAIN in tokens:
                 raise ValueError("unexpected token")
             return super().feed(tokens)
 

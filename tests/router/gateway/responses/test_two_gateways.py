@@ -1,10 +1,11 @@
-"""Two gateway processes on one PostgreSQL: one conversation, and a response whose gateway is killed in its middle."""
+"""Two gateway processes on one database: one conversation, and responses whose gateway is killed, in their middle or after."""
 
 import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -62,6 +63,15 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A URL of PostgreSQL, or as a parameter of SQLite, which gateways of one host share."""
+    if getattr(request, "param", "postgres") == "sqlite":
+        return f"sqlite:///{tmp_path}/gateways.db"
+    url: str = request.getfixturevalue("postgres")
+    return url
+
+
+@pytest.fixture
 async def engine() -> AsyncIterator[Model]:
     model = Model(step_s=0.001, default_length=99, generate=lambda prompt, seed, position: OUTPUT[position])
     async with model:
@@ -69,9 +79,9 @@ async def engine() -> AsyncIterator[Model]:
 
 
 @pytest.fixture
-async def gateways(engine: Model, postgres: str) -> AsyncIterator[list[Gateway]]:
+async def gateways(engine: Model, database: str) -> AsyncIterator[list[Gateway]]:
     async with AsyncExitStack() as stack:
-        started = [await _start(engine, postgres) for _ in range(2)]
+        started = [await _start(engine, database) for _ in range(2)]
         for gateway in started:
             await stack.enter_async_context(gateway.client)
         yield started
@@ -113,6 +123,24 @@ async def test_one_conversation_on_two_gateways(engine: Model, gateways: list[Ga
     chained = await second.responses.create(**{**ASK, "input": "Once more."}, previous_response_id=again.id)
     assert chained.output_text == TEXT
     assert (await first.responses.retrieve(chained.id)).output_text == TEXT
+
+
+@pytest.mark.parametrize("database", ["postgres", "sqlite"], indirect=True)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_client_was_answered_outlives_the_gateway(engine: Model, gateways: list[Gateway], stream: bool) -> None:
+    maker, other = gateways
+    if stream:
+        async with await maker.responses.create(**ASK, stream=True) as events:
+            told = await anext(event.response async for event in events if event.type == "response.completed")
+            maker.process.kill()
+    else:
+        told = await maker.responses.create(**ASK)
+        maker.process.kill()
+    kept = await other.responses.retrieve(told.id)
+    assert kept.model_dump() == told.model_dump()
+    assert (kept.status, kept.output_text) == ("completed", TEXT)
+    await other.responses.create(**{**ASK, "input": "And now?"}, previous_response_id=told.id)
+    assert contains(list(engine.asked[-1].prompt), TEXT)
 
 
 async def test_a_response_outlives_the_gateway_that_made_it(engine: Model, gateways: list[Gateway]) -> None:
