@@ -129,13 +129,22 @@ def contains(tokens: list[int], text: str) -> bool:
     return any(tokens[at : at + len(part)] == part for at in range(len(tokens)))
 
 
+LOOSE = {"ignore_eos": True}  # nothing holds the output to harmony
+
+
 async def test_a_call_that_no_tool_takes_is_shown_as_text(start: Any) -> None:
     engine = ScriptedEngine(call("weather", '{"a":1}'))
     gateway = await start(engine)
-    for more in ({}, {"tools": TOOLS, "tool_choice": "none"}):
+    others: Any = [{"type": "function", "function": {"name": name}} for name in ("Weather", "weather_", "functions-weather")]
+    for more in ({}, {"tools": TOOLS, "tool_choice": "none"}, {"tools": others}, {"tools": others, "extra_body": LOOSE}):
         choice = (await gateway.client.chat.completions.create(**ASK, **more)).choices[0]
         assert (choice.message.content, choice.finish_reason, choice.message.tool_calls) == ('{"a":1}', "stop", None)
-    assert engine.submits[0].prompt == engine.submits[1].prompt
+        chunks = [chunk async for chunk in await gateway.client.chat.completions.create(**ASK, **more, stream=True)]
+        deltas = [chunk.choices[0].delta for chunk in chunks]
+        assert "".join(delta.content or "" for delta in deltas) == '{"a":1}'
+        assert not any(delta.tool_calls for delta in deltas)
+    assert engine.submits[0].prompt == engine.submits[2].prompt
+    assert gateway.metric("ossia_gateway_harmony_repairs_total") == 8
 
 
 @pytest.mark.parametrize("size", [1, 2, 100])

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ossia.common.vocabulary import CALL, CHANNEL, MESSAGE, RETURN, decode, encode, token_bytes
+from ossia.common.vocabulary import CALL, CHANNEL, END, MESSAGE, RETURN, START, decode, encode, token_bytes
 from ossia.v1 import engine_pb2
 from router.engine import EngineError
 from router.gateway.chat import ChatAnswer
@@ -293,16 +293,42 @@ async def test_tokens_that_end_have_no_text_and_those_that_do_not_have(start: An
     assert texts == ["a!", "a", "a<|return|>"]
 
 
+@pytest.mark.parametrize(
+    ("finish", "told"), [(FINISH.FINISH_REASON_GRAMMAR, "grammar"), (FINISH.FINISH_REASON_REPETITION, "repetition")]
+)
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_grammar_that_leads_nowhere_is_told(start: Any, stream: bool) -> None:
-    engine = ScriptedEngine(answer('{"a":')[:-1], finish=FINISH.FINISH_REASON_GRAMMAR)
+async def test_an_end_that_is_not_the_models_is_told(start: Any, stream: bool, finish: Any, told: str) -> None:
+    engine = ScriptedEngine(answer('{"a":')[:-1], finish=finish)
     ((choice,), _) = await chat(start, engine, stream, response_format={"type": "json_object"})
     assert (choice["content"], choice["finish_reason"]) == ('{"a":', "length")
-    assert choice["finish_details"]["type"] == "grammar"
-    gateway = await start(ScriptedEngine(encode("a"), finish=FINISH.FINISH_REASON_GRAMMAR))
+    assert choice["finish_details"]["type"] == told
+    gateway = await start(ScriptedEngine(encode("a"), finish=finish))
     got = await gateway.client.completions.create(model=MODEL, prompt="x", stop="b")
-    assert got.choices[0].to_dict()["finish_details"]["type"] == "grammar"
+    assert got.choices[0].to_dict()["finish_details"]["type"] == told
     assert got.choices[0].finish_reason == "length"
+
+
+THOUGHT = [CHANNEL, *encode("analysis"), MESSAGE, *encode("Hm.")]
+
+
+@pytest.mark.parametrize("tokens", [[*THOUGHT, RETURN], answer("", "Hm."), [RETURN], [*THOUGHT, END, START, CALL]])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_turn_without_an_answer_says_so(start: Any, stream: bool, tokens: list[int]) -> None:
+    ((choice,), _) = await chat(start, ScriptedEngine(*pairs(tokens, 2)), stream)
+    assert (choice["content"], choice["finish_reason"]) == ("", "stop")
+    assert choice["finish_details"]["type"] == "no_answer"
+
+
+@pytest.mark.parametrize("asked", [{"max_tokens": 4}, {"stop": "Hello"}])
+async def test_what_was_cut_before_its_answer_says_why(start: Any, asked: Any) -> None:
+    """A limit says so by itself, and a stop string stands in an answer."""
+    tokens, finish = (
+        ([*THOUGHT], FINISH.FINISH_REASON_LENGTH) if "max_tokens" in asked else (answer("Hello"), FINISH.FINISH_REASON_STOP)
+    )
+    ((choice,), _) = await chat(start, ScriptedEngine(tokens, finish=finish), False, **asked)
+    assert choice["content"] == ""
+    assert choice["finish_reason"] == ("length" if "max_tokens" in asked else "stop")
+    assert "finish_details" not in choice
 
 
 @pytest.mark.parametrize("finish", [FINISH.FINISH_REASON_STOP, FINISH.FINISH_REASON_LENGTH])

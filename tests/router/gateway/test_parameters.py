@@ -58,12 +58,14 @@ async def test_sampling(start: Any, path: str, ask: Any) -> None:
         "min_tokens": 3,
         "stop_token_ids": [11, 12],
         "ignore_eos": True,
+        "repetition_detection": {"max_pattern_size": 20, "min_count": 3},
         "cache_salt": "ü",
     }
     (submit,) = await submitted(start, path, {**ask, **asked})
     expected = """temperature: 0.5 top_p: 0.25 top_k: 7 min_p: 0.125 presence_penalty: -1 frequency_penalty: 1.5
         repetition_penalty: 1.25 logit_bias { id: 5 bias: -100 } logit_bias { id: 201087 bias: 0.5 } max_tokens: 9 min_tokens: 3
-        stop_token_ids: 11 stop_token_ids: 12 ignore_eos: true"""
+        stop_token_ids: 11 stop_token_ids: 12 ignore_eos: true
+        repetition_detection { max_pattern_size: 20 min_pattern_size: 1 min_count: 3 }"""
     assert submit.sampling == text_format.Parse(expected, engine_pb2.Sampling(seed=2**64 - 2))
     assert submit.cache_salt == "ü".encode()
     assert not submit.HasField("grammar"), "a turn that goes on behind its end is no turn"
@@ -73,7 +75,8 @@ async def test_sampling(start: Any, path: str, ask: Any) -> None:
 @pytest.mark.parametrize("none", [False, True])
 async def test_what_is_not_asked_for(start: Any, path: str, ask: Any, none: bool) -> None:
     names = ["temperature", "logit_bias", "seed", "stop_token_ids", "ignore_eos", "n", "response_format", "structured_outputs"]
-    (submit,) = await submitted(start, path, {**ask, **(dict.fromkeys([*names, "logprobs"]) if none else {})})
+    absent = {**dict.fromkeys([*names, "logprobs"]), "repetition_detection": {"max_pattern_size": 0}}
+    (submit,) = await submitted(start, path, {**ask, **(absent if none else {})})
     submit.sampling.ClearField("max_tokens")  # which completions have always
     assert submit.sampling == engine_pb2.Sampling()
     assert submit.HasField("grammar") == (ask is CHAT)
@@ -322,6 +325,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"service_tier": "scale"}, "service_tier"),
     ({"service_tier": "flex", "priority": 1}, "priority"),
     ({"timeout": 0}, "timeout"),
+    ({"repetition_detection": {"max_pattern_size": 8, "min_count": 1}}, "repetition_detection"),
+    ({"repetition_detection": {"max_pattern_size": 8, "min_pattern_size": 9, "min_count": 2}}, "repetition_detection"),
+    ({"repetition_detection": {"max_pattern_size": 1025, "min_count": 2}}, "repetition_detection.max_pattern_size"),
+    ({"repetition_detection": {"max_pattern_size": 8, "min_count": 2, "most": 1}}, "repetition_detection.most"),
     ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
     ({"metadata": {"a": 1}}, "metadata.a"),
     ({"metadata": {"a" * 65: "b"}}, f"metadata.{'a' * 65}"),

@@ -130,6 +130,13 @@ def place(tokens: list[int], part: list[int]) -> int:
     return next(at for at in range(len(tokens)) if tokens[at : at + len(part)] == part)
 
 
+async def test_a_call_that_no_tool_takes_is_shown_as_text(connect: Callable) -> None:
+    client = await connect(ScriptedEngine(call("clock", "{}")))
+    for more in ({}, {"tools": TOOLS}, {"tools": TOOLS, "tool_choice": {"type": "none"}}):
+        message = await client.messages.create(**ASK, **more)
+        assert (shown(message), message.stop_reason) == ([("text", "{}")], "end_turn")
+
+
 async def test_tool_choices_reach_the_engine(connect: Callable) -> None:
     engine = ScriptedEngine(CALL)
     client = await connect(engine)

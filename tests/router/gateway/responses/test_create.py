@@ -120,6 +120,34 @@ async def test_what_is_cut_off_is_incomplete(start: Any) -> None:
     assert [item["status"] for item in final["response"]["output"]] == ["incomplete"]
 
 
+async def test_a_turn_without_an_answer_says_so(start: Any) -> None:
+    gateway = await start(ScriptedEngine([*answer("", "Hm.")[:-7], 200002]))
+    final = (await stream(gateway))[-1]["response"]
+    assert (final["status"], [item["type"] for item in final["output"]]) == ("completed", ["reasoning"])
+    assert final["finish_details"]["type"] == "no_answer"
+    got = await gateway.client.responses.retrieve(final["id"])
+    assert got.to_dict()["finish_details"] == final["finish_details"]
+
+
+async def test_an_output_that_repeats_itself_says_so(start: Any) -> None:
+    engine = ScriptedEngine(answer("a a a")[:-1], finish=FINISH.FINISH_REASON_REPETITION)
+    gateway = await start(engine)
+    final = (await stream(gateway, repetition_detection={"max_pattern_size": 2, "min_count": 3}))[-1]["response"]
+    assert (final["status"], final["finish_details"]["type"]) == ("incomplete", "repetition")
+    assert engine.submits[0].sampling.repetition_detection.min_count == 3
+
+
+@pytest.mark.parametrize("name", ["functions.clock", "clock", "wiki", "wiki.write", "python", "read"])
+async def test_a_call_that_no_tool_takes_is_shown_as_text(begin: Any, name: str) -> None:
+    wiki = FakeServer("wiki", "read")
+    gateway = await begin(ScriptedEngine(call(name, "{}")), tools=[wiki])
+    tools = [WEATHER, {"type": "mcp", "server_label": "wiki", "require_approval": "never"}]
+    final = (await stream(gateway, tools=tools))[-1]["response"]
+    assert [item["type"] for item in final["output"]] == ["mcp_list_tools", "message"]
+    assert final["output"][1]["content"][0]["text"] == "{}"
+    assert not wiki.calls
+
+
 async def test_a_preamble_is_an_item_of_its_own(start: Any) -> None:
     preamble = [*answer("")[:1], *encode("commentary"), *answer("")[2:3], *encode("I'll look."), 200007, 200006]
     gateway = await start(ScriptedEngine(preamble, [*encode("assistant"), *call("weather", '{"city":"Oslo"}')]))
