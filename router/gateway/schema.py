@@ -217,7 +217,7 @@ class GenerationBody(Body):
             **given,
             top_k=None if self.top_k is None else max(self.top_k, 0),
             seed=None if self.seed is None else self.seed & _UINT64,
-            repetition_detection=self.repetition_detection and self.repetition_detection.message,
+            repetition_detection=self.repetition_detection.message if self.repetition_detection else None,
             logit_bias=[engine_pb2.LogitBias(id=id_, bias=bias) for id_, bias in (self.logit_bias or {}).items()],
         )
 

@@ -96,7 +96,7 @@ class Limits:
             chain=Chain(salt, self.block_size, self.turn_token_id),
             block_size=self.block_size,
             adjustments=adjustments(sampling, stops, tokens.array),
-            repetition=sampling.repetition_detection and Repetition(sampling.repetition_detection),
+            repetition=Repetition(sampling.repetition_detection) if sampling.repetition_detection else None,
             priority=priority,
             deadline_s=deadline_s,
             scored=len(prompt) - 1 if resume else scored,  # they were told before the first token of output

@@ -25,7 +25,8 @@ def library_messages(ids: Sequence[int]) -> list[library.Message] | None:
         parser.process_eos()
     except (library.HarmonyError, OverflowError):
         return None
-    return parser.messages
+    messages: list[library.Message] = parser.messages
+    return messages
 
 
 def gathered(messages: Sequence[library.Message]) -> Turn:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.fakes.runner import alone, repeats
 from tests.workers.engine.harness import GREEDY, Harness, limits
 from workers.engine.errors import Refusal
+from workers.engine.ints import Array
 from workers.engine.repetition import Repetition
 from workers.engine.request import Finish
 from workers.engine.sampling import RepetitionDetection, Sampling
@@ -25,7 +26,7 @@ wanted = st.builds(
 tokens = st.lists(st.integers(0, 2), max_size=40)
 
 
-def fed(asked: RepetitionDetection, output: Sequence[int]) -> Repetition:
+def fed(asked: RepetitionDetection, output: Sequence[int] | Array) -> Repetition:
     repetition, array = Repetition(asked), np.array(output, np.int32)
     for length in range(1, len(output) + 1):
         repetition.add(array[:length])

@@ -68,8 +68,10 @@ def test_what_is_absent_takes_the_defaults_and_what_is_zero_does_not() -> None:
     assert codec.sampling(engine_pb2.Sampling(seed=0)) == Sampling()
     zeros = codec.sampling(engine_pb2.Sampling(seed=0, temperature=0, top_k=0, max_tokens=0, logprobs=0, prompt_logprobs=0))
     assert zeros == Sampling(temperature=0.0, max_tokens=0, logprobs=0, prompt_logprobs=0)
-    shortest = codec.sampling(engine_pb2.Sampling(seed=0, repetition_detection={"max_pattern_size": 4, "min_count": 2}))
-    assert shortest.repetition_detection == RepetitionDetection(4, 1, 2)
+    detection = engine_pb2.RepetitionDetection(max_pattern_size=4, min_count=2)
+    assert codec.sampling(engine_pb2.Sampling(seed=0, repetition_detection=detection)).repetition_detection == (
+        RepetitionDetection(4, 1, 2)
+    )
 
 
 def test_a_submit_becomes_a_request() -> None:
