@@ -85,7 +85,7 @@ ResponseFormat = Annotated[Text | JsonObject | JsonSchemaFormat, Discriminator("
 
 
 class StructuredOutputs(Closed):
-    """One of the kinds that vLLM has; a schema may be an object or its JSON, a grammar is Lark's.
+    """One of the kinds that vLLM has; a schema may be an object or its JSON, a grammar is Lark's or GBNF.
 
     With `harmony` the output is a turn whose final channel is held, or nothing of it, as chats' outputs always are.
     """

@@ -19,7 +19,7 @@ from llguidance import LLMatcher, LLParserLimits
 from ossia.common.vocabulary import FIRST_SPECIAL
 from workers.engine.checks import invalid
 from workers.engine.grammar import Mask
-from workers.grammar import masks
+from workers.grammar import gbnf, masks
 from workers.grammar.masks import END_OF_CONTENT, WORDS
 from workers.grammar.schema import schema_grammar
 
@@ -197,8 +197,11 @@ def choice(texts: Sequence[str], field: str) -> Content:
 
 
 def lark(text: str, field: str) -> Content:
-    """What the rule `start` matches from end to end. Special tokens may not be named in it."""
+    """What the rule `start` matches from end to end, or `root` of one in GBNF. Special tokens may not be named in it."""
     _check_size(len(text.encode()), field)
+    if gbnf.spoken(text):
+        text = gbnf.lark(text, field)
+        _check_size(len(text.encode()), field)
     found = next((match[1] for match in _FORBIDDEN.finditer(text) if match[1]), None)
     if found == "%json":  # whose numbers end the process, too
         raise invalid("a schema within a grammar is not supported: json_schema takes one alone", "INVALID_GRAMMAR", field)
