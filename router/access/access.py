@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from starlette.datastructures import Headers
 
-from router.access.audit import Audit
+from router.access.audit import Audit, who
 from router.access.config import AccessConfig
 from router.access.grant import Grant, Metered
 from router.access.jwks import Unreachable
@@ -75,8 +75,12 @@ class Access:
         """For one request of theirs."""
         return Metered(self._meters, principal.account, lambda: self.limits(principal), patient=False)
 
+    def patient(self, principal: Principal) -> Grant:
+        """For their work that nobody waits for: it waits itself."""
+        return Metered(self._meters, principal.account, lambda: self.limits(principal), patient=True)
+
     def background(self, principal: Principal, request_id: str) -> Grant:
-        """For their work that nobody waits for: it waits itself, and has a line of its own in the audit log."""
+        """The same, with a line of its own in the audit log."""
         return _Background(self, self._meters, principal, request_id)
 
     async def limits(self, principal: Principal) -> Limits:
@@ -95,9 +99,8 @@ class _Background(Metered):
     async def __aexit__(self, *error: object) -> None:
         await super().__aexit__(*error)
         if self._audit:
-            who = self._principal
-            caller: dict[str, object] = {"tenant": who.tenant, "key": who.key, "user": who.user}
-            self._audit.write({"request_id": self._request_id, **caller, "background": True, "tokens": self.used})
+            whose = who(self._principal)
+            self._audit.write({"request_id": self._request_id, **whose, "background": True, "tokens": self.used})
 
 
 @asynccontextmanager

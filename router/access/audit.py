@@ -4,9 +4,11 @@ import json
 import logging
 import os
 from datetime import UTC, datetime
+from typing import Any
 
 from ossia.common.errors import UserError
 from router.access.config import AuditConfig
+from router.access.principal import Principal
 
 logger = logging.getLogger(__name__)
 
@@ -39,3 +41,17 @@ class Audit:
                 raise OSError("only a part was written")
         except OSError:
             logger.exception("the audit log %s lost a line", self._path)
+
+
+def who(principal: Principal) -> dict[str, object]:
+    """The part of a line that tells whose it is."""
+    return {"tenant": principal.tenant, "key": principal.key, "user": principal.user}
+
+
+def counts(answer: Any) -> dict[str, object]:
+    """The part of a line that tells how much came of it: of the answer that a handler left in its request's state, if any."""
+    if answer is None:
+        return {}
+    usage, model = answer.usage, getattr(answer, "model", None)
+    told = {"prompt_tokens": usage.prompt, "output_tokens": usage.output, "reasoning_tokens": usage.reasoning}
+    return {**told, "model": model} if model else told

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.access.access import Access
-from router.access.audit import Audit
+from router.access.audit import Audit, counts, who
 from router.gateway.entry import CLIENT_GONE
 from router.gateway.errors import ApiError, ClientGone
 
@@ -98,23 +98,16 @@ class _Record:
 
     def write(self) -> None:
         scope, state = self._scope, self._scope["state"]
-        principal = state["principal"]
         entry: dict[str, object] = {
             "request_id": state["request_id"],
-            "tenant": principal.tenant,
-            "key": principal.key,
-            "user": principal.user,
+            **who(state["principal"]),
             "client": scope["client"][0] if scope.get("client") else "",
             "method": scope["method"],
             "path": scope["path"],
             "status": self.status,
             "ms": round((time.perf_counter() - self._began) * 1000, 1),
+            **counts(state.get("answer")),
         }
-        if answer := state.get("answer"):
-            usage = answer.usage
-            entry |= {"prompt_tokens": usage.prompt, "output_tokens": usage.output, "reasoning_tokens": usage.reasoning}
-        if model := getattr(answer, "model", None):
-            entry["model"] = model
         if self._audit.contents:
             entry |= {name: data.decode("utf-8", "replace") for name, data in self._contents}
         self._audit.write(entry)

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,11 @@ from starlette.routing import Route
 from starlette.types import Message
 
 from router.access.access import Access
-from router.access.grant import FREE
+from router.access.audit import counts, who
+from router.access.grant import FREE, Grant
 from router.access.principal import Principal
 from router.gateway.dialects import body as refused
-from router.gateway.errors import ApiError, Json, log_failure, seen
+from router.gateway.errors import ApiError, Json, dumps, log_failure, seen
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -39,10 +40,13 @@ class Inside:
         }
         self._access = access
 
-    async def post(self, path: str, body: bytes, principal: Principal, request_id: str, priority: int) -> Reply:
-        """What a client with this body would get, unless it asks for a stream. None of its Submits has a higher priority."""
-        async with AsyncExitStack() as stack:
-            grant = await stack.enter_async_context(self._access.background(principal, request_id)) if self._access else FREE
+    async def post(self, path: str, body: bytes, principal: Principal, request_id: str, priority: int, batch: str) -> Reply:
+        """What a client with this body would get, unless it asks for a stream. None of its Submits has a higher priority.
+
+        It has a line in the audit log, which names the batch.
+        """
+        began = time.perf_counter()
+        async with self._access.patient(principal) if self._access else FREE as grant:
             state: dict[str, Any] = {
                 "request_id": request_id,
                 "traceparent": "",
@@ -51,18 +55,27 @@ class Inside:
                 "headers": {},
                 "priority": priority,
             }
-            exchange = _Exchange(path, body, state)
-            try:
-                response = await self._handlers[path](Request(exchange.scope, exchange.receive))
-                await response(exchange.scope, exchange.receive, exchange.send)
-                return Reply(exchange.status, json.loads(bytes(exchange.body)))
-            except Exception as error:
-                log_failure(error, "a request", request_id)
-                grant.settle_by(state.get("answer"), failed=True)
-                told = seen(error)
-                return Reply(told.status, refused(path, told), _retry(told))
-            finally:
-                grant.settle_by(state.get("answer"))
+            reply = await self._answered(path, _Exchange(path, body, state), grant)
+        if self._access and (audit := self._access.audit):
+            entry = {"request_id": request_id, **who(principal), "batch": batch, "method": "POST", "path": path}
+            spent = {"status": reply.status, "ms": round((time.perf_counter() - began) * 1000, 1)}
+            said = {"request": body.decode("utf-8", "replace"), "answer": dumps(reply.body)} if audit.contents else {}
+            audit.write({**entry, **spent, **counts(state.get("answer")), **said})
+        return reply
+
+    async def _answered(self, path: str, exchange: "_Exchange", grant: Grant) -> Reply:
+        state = exchange.scope["state"]
+        try:
+            response = await self._handlers[path](Request(exchange.scope, exchange.receive))
+            await response(exchange.scope, exchange.receive, exchange.send)
+            return Reply(exchange.status, json.loads(bytes(exchange.body)))
+        except Exception as error:
+            log_failure(error, "a request", state["request_id"])
+            grant.settle_by(state.get("answer"), failed=True)
+            told = seen(error)
+            return Reply(told.status, refused(path, told), _retry(told))
+        finally:
+            grant.settle_by(state.get("answer"))
 
 
 class _Exchange:

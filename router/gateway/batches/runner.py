@@ -81,7 +81,7 @@ class Runner:
     async def _ask(self, held: Work, endpoint: str, line: Line) -> None:
         id_, principal = f"batch_req_{secrets.token_hex(16)}", Principal.of(held.payload)
         while True:
-            reply = await self._inside.post(endpoint, line.body, principal, id_, PRIORITY)
+            reply = await self._inside.post(endpoint, line.body, principal, id_, PRIORITY, held.id)
             if reply.retry_after_s is None:
                 break
             await asyncio.sleep(reply.retry_after_s)

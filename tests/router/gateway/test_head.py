@@ -137,3 +137,15 @@ async def test_a_connection_that_is_idle_after_an_answer_stays(monkeypatch: pyte
             assert (await reader.readuntil(b"\r\n\r\n1")).startswith(b"HTTP/1.1 200")
             await asyncio.sleep(0.4)
         writer.close()
+
+
+async def test_the_log_tells_who_sent_what_is_no_request(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(head, "PATIENCE_S", 0.2)
+    caplog.set_level("INFO", "router.gateway.head")
+    for start in (b"nonsense\r\n\r\n", b"POST / HTTP/1.1\r\nx: ".ljust(MOST + 1, b"a"), b"POST / HTTP/1.1\r\n"):
+        await _sent(start)
+    told = [record for record in caplog.records if record.name == "router.gateway.head"]
+    assert [vars(record)["client"] for record in told] == ["127.0.0.1"] * 3
+    assert [record.getMessage().split(": ")[1].split()[0] for record in told] == ["Invalid", "a", "Not"]

@@ -1,10 +1,13 @@
 """Requests that the gateway makes of itself."""
 
 import asyncio
+import json
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -34,7 +37,7 @@ async def ask(engine: ScriptedEngine, access: Access | None = None, **more: Any)
     intake = Intake(engine, Settings(), Metrics(CollectorRegistry()), Models(engine, ()))
     store = Store("sqlite://")
     inside = Inside(Api(intake, Kept(intake, store.completions)).routes(), access)
-    return await inside.post(COMPLETIONS, dumps({**HELLO, **more}).encode(), Principal("a", "key"), "req_1", -5)
+    return await inside.post(COMPLETIONS, dumps({**HELLO, **more}).encode(), Principal("a", "key"), "req_1", -5, "batch_1")
 
 
 async def test_it_is_answered_as_a_client_is() -> None:
@@ -65,9 +68,9 @@ async def test_a_bug_is_a_500_of_its_own() -> None:
 
     routes = [Route("/broken", broken, methods=["POST"]), Route("/echo", halfway, methods=["POST"])]
     inside = Inside(routes, None)
-    reply = await inside.post("/broken", b"{}", Principal(), "req_1", 0)
+    reply = await inside.post("/broken", b"{}", Principal(), "req_1", 0, "batch_1")
     assert (reply.status, reply.body["error"]["code"]) == (500, "internal_error")  # type: ignore[index]
-    assert (await inside.post("/echo", b"x", Principal(), "req_1", 0)).body == {"client": "None", "body": "x"}
+    assert (await inside.post("/echo", b"x", Principal(), "req_1", 0, "batch_1")).body == {"client": "None", "body": "x"}
 
 
 async def test_a_database_that_is_away_is_waited_for() -> None:
@@ -75,7 +78,7 @@ async def test_a_database_that_is_away_is_waited_for() -> None:
         raise Unavailable("nothing answers")
 
     inside = Inside([Route("/away", away, methods=["POST"])], None)
-    reply = await inside.post("/away", b"{}", Principal(), "req_1", 0)
+    reply = await inside.post("/away", b"{}", Principal(), "req_1", 0, "batch_1")
     assert (reply.status, reply.retry_after_s) == (HTTPStatus.SERVICE_UNAVAILABLE, 1)
 
 
@@ -90,6 +93,26 @@ async def test_it_counts_against_the_callers_limits() -> None:
     assert (await ask(engine, access)).status == 200, "what the first did not use was not given back"
     await access.close()
     await store.close()
+
+
+@pytest.mark.parametrize("contents", [False, True])
+async def test_it_has_a_line_in_the_audit_log(tmp_path: Path, contents: bool) -> None:
+    store, file = Store("sqlite://"), tmp_path / "audit.jsonl"
+    access = Access(AccessConfig.model_validate({"keys": True, "audit": {"file": str(file), "contents": contents}}), store)
+    await access.open()
+    await ask(ScriptedEngine(*pairs(answer("Hello"), 3)), access)
+    await ask(ScriptedEngine(), access, model="other")
+    await access.close()
+    await store.close()
+    done, refused = (json.loads(line) for line in file.read_text().splitlines())
+    for line in (done, refused):
+        assert (line["request_id"], line["tenant"], line["key"], line["batch"]) == ("req_1", "a", "key", "batch_1")
+        assert (line["method"], line["path"]) == ("POST", COMPLETIONS)
+        assert ("request" in line, "answer" in line) == (contents, contents)
+    assert (done["status"], done["model"], done["prompt_tokens"]) == (200, MODEL, 3)
+    assert done["output_tokens"] > 1
+    assert refused["status"] == HTTPStatus.NOT_FOUND
+    assert "prompt_tokens" not in refused
 
 
 async def test_whoever_stops_it_stops_the_engine() -> None:
