@@ -104,6 +104,7 @@ def cli(context: click.Context) -> None:
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What `serve` and `replica` ask about what computes; all None where not given."""
     for option in (
+        click.option("--collective-timeout", type=float, help="Seconds that ranks wait for one another.  [default: 30]"),
         click.option("--costs", help="Of --engine simulated, seconds: a step, a token prefilled, decoded, of context."),
         click.option("--device", help="That --engine simulated takes the time of, --ranks of them.  [default: H100]"),
         click.option("--deterministic", is_flag=True, default=None, help="The same bits for a request in any batch; slower."),
@@ -119,6 +120,11 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--replicas", type=int, help="Copies of the model.  [default: 2]")
 @click.option("--ranks", type=int, help="Processes that share one copy: 1, 2, 4 or 8.  [default: 2]")
 @click.option("--experts", type=click.Choice(["ep", "tp"]), help="Experts whole or cut by blocks.  [default: ep]")
+@click.option(
+    "--placement",
+    type=click.Choice(["strict-pack", "pack"]),
+    help="On one node, or on several.  [default: strict-pack]",
+)
 @click.option("--host", help="Address of the gateway.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port of the gateway, 0 for a free one.  [default: 8000]")
 @click.option("--gateway-processes", type=int, help="That share the gateway's port.  [default: 1]")

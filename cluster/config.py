@@ -16,7 +16,7 @@ from ossia.common.errors import UserError
 UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
-TORCH_ONLY = ("experts", "dtype", "unpack_experts", "deterministic")
+TORCH_ONLY = ("experts", "placement", "dtype", "unpack_experts", "deterministic", "collective_timeout")
 SIMULATED_ONLY = ("device", "costs")
 
 
@@ -28,6 +28,7 @@ class ServeConfig:
     replicas: int = 2
     ranks: int = 2  # in a replica
     experts: Literal["ep", "tp"] = "ep"
+    placement: Literal["strict-pack", "pack"] = "strict-pack"  # a replica on one node, or on several where it must
     engine: Literal["torch", "simulated"] = "torch"
     device: str | None = None  # that is simulated; None: workers.simulated.build.DEFAULT_DEVICE
     costs: tuple[float, ...] = ()  # of a simulated step, seconds; none: the device's
@@ -42,6 +43,7 @@ class ServeConfig:
     unpack_experts: bool = False
     deterministic: bool = False
     no_drafts: bool = False
+    collective_timeout: float = 30.0  # seconds that ranks wait for one another in a step
     database: str | None = None  # of the gateway; None: a file beside the instance's state
     encryption_key_file: str | None = None
     retention_days: float = 30.0  # of what is stored
@@ -160,10 +162,13 @@ def _path(value: object) -> str:
     return _text(str(value) if isinstance(value, Path) else value)
 
 
-def _days(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ValueError("must be a number of days above 0")
-    return float(value)
+def _above_zero(unit: str) -> Callable[[object], float]:
+    def check(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise ValueError(f"must be a number of {unit} above 0")
+        return float(value)
+
+    return check
 
 
 def _seconds(value: object) -> float:
@@ -218,6 +223,7 @@ CHECKS: Mapping[str, Callable[[object], object]] = {
     "replicas": _integer(1),
     "ranks": _integer(1),
     "experts": _choice("ep", "tp"),
+    "placement": _choice("strict-pack", "pack"),
     "host": _text,
     "port": _integer(0, 65535),
     "gateway_processes": _integer(1),
@@ -229,12 +235,13 @@ CHECKS: Mapping[str, Callable[[object], object]] = {
     "unpack_experts": _boolean,
     "deterministic": _boolean,
     "no_drafts": _boolean,
+    "collective_timeout": _above_zero("seconds"),
     "engine": _choice("torch", "simulated"),
     "device": _text,
     "costs": _costs,
     "database": _text,
     "encryption_key_file": _path,
-    "retention_days": _days,
+    "retention_days": _above_zero("days"),
     "date": _date,
     "tools": _path,
     "access": _path,

@@ -6,7 +6,8 @@ Ray restarts it with the arguments it was made with; it then adopts the gangs it
 import asyncio
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ray
@@ -16,6 +17,8 @@ from cluster.fleet import Fleet
 from cluster.replica import Replica
 from cluster.spec import HeadSpec
 from ossia.common import logs, metrics, wire
+from ossia.common.errors import UserError
+from ossia.common.metrics import Endpoint
 from ossia.v1 import fleet_pb2, fleet_pb2_grpc
 
 SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["Fleet"].full_name
@@ -34,17 +37,22 @@ class Controller:
 
     def __init__(self, spec: HeadSpec) -> None:
         logs.configure("controller", Path(spec.log_folder))
-        self._spec = spec
-        self._gcs_address = ray.get_runtime_context().gcs_address
-        self._fleet = Fleet(spec.names, _processes(spec, metrics.serve(spec.node_ip)))
+        own = Endpoint("controller", os.getpid(), spec.node_ip, _serve_metrics(spec))
+        self._fleet = Fleet(spec.names, [own, *spec.processes])
         REGISTRY.register(self._fleet)
+        self._spec = spec = replace(spec, processes=(replace(own, pid=0), *spec.processes))
+        self._gcs_address = ray.get_runtime_context().gcs_address
         turn = asyncio.Lock()
         self._replicas = [Replica(spec, name, self._fleet, self._gcs_address, turn) for name in spec.names]
         self._server = asyncio.create_task(self._serve())
         self._supervision = [asyncio.create_task(replica.run()) for replica in self._replicas]
 
-    async def card(self) -> Card:
-        """Returns once Fleet.Watch is served; raises UserError where its port is in use."""
+    async def card(self, processes: Sequence[Endpoint]) -> Card:
+        """Returns once Fleet.Watch is served; raises UserError where its port is in use.
+
+        `processes` are the head that asks and those beside it: what was there before it is gone.
+        """
+        self._fleet.meet(processes)
         await asyncio.shield(self._server)
         return Card(f"{self._spec.node_ip}:{self._spec.controller_port}", os.getpid())
 
@@ -74,13 +82,13 @@ class Controller:
         return server
 
 
-def _processes(spec: HeadSpec, metrics_address: str) -> list[fleet_pb2.Process]:
-    own = fleet_pb2.Process(part="controller", pid=os.getpid(), node=spec.node_ip, metrics_address=metrics_address)
-    others = [
-        fleet_pb2.Process(part=each.part, pid=each.pid, node=spec.node_ip, metrics_address=each.metrics_address)
-        for each in spec.processes
-    ]
-    return [own, *others]
+def _serve_metrics(spec: HeadSpec) -> str:
+    """As others reach them; on the port of an earlier life, unless somebody else has taken it meanwhile."""
+    try:
+        address = metrics.serve(spec.metrics_host, spec.controller_metrics_port)
+    except UserError:
+        address = metrics.serve(spec.metrics_host)
+    return wire.outward(address)
 
 
 ControllerActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Controller)

@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import asdict
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ossia.v1 import fleet_pb2, fleet_pb2_grpc
+from ossia.common.metrics import Endpoint
+from ossia.v1 import engine_pb2, fleet_pb2, fleet_pb2_grpc
 
 
 class Fleet(fleet_pb2_grpc.FleetServicer, Collector):
@@ -17,12 +19,12 @@ class Fleet(fleet_pb2_grpc.FleetServicer, Collector):
     to leave replicas that serve and are about to be adopted.
     """
 
-    def __init__(self, replicas: Sequence[str], processes: Sequence[fleet_pb2.Process]) -> None:
+    def __init__(self, replicas: Sequence[str], processes: Sequence[Endpoint]) -> None:
         self._state = fleet_pb2.FleetState(
             epoch=time.time_ns(),
             version=1,
             replicas=[fleet_pb2.Replica(name=name) for name in replicas],
-            processes=processes,
+            processes=[_process(each) for each in processes],
         )
         self._changed = asyncio.Event()
 
@@ -34,6 +36,15 @@ class Fleet(fleet_pb2_grpc.FleetServicer, Collector):
     def update(self, replica: fleet_pb2.Replica) -> None:
         """Puts `replica` in the place of the one of its name."""
         next(each for each in self._state.replicas if each.name == replica.name).CopyFrom(replica)
+        self._tell()
+
+    def meet(self, processes: Sequence[Endpoint]) -> None:
+        """Puts these in the place of all processes but the first, the controller itself."""
+        del self._state.processes[1:]
+        self._state.processes.extend(_process(each) for each in processes)
+        self._tell()
+
+    def _tell(self) -> None:
         self._state.version += 1
         self._changed.set()
         self._changed = asyncio.Event()
@@ -64,3 +75,7 @@ class Fleet(fleet_pb2_grpc.FleetServicer, Collector):
         for value, name in ((1, "starting"), (2, "ready"), (3, "failed")):
             counts.add_metric([name], sum(replica.state == value for replica in state.replicas))
         return [restarts, ranks, counts]
+
+
+def _process(endpoint: Endpoint) -> engine_pb2.Process:
+    return engine_pb2.Process(**asdict(endpoint))

@@ -151,6 +151,7 @@ class Gang:
             token=spec.token,
             log_folder=spec.log_folder,
             grace_s=spec.grace_s,
+            processes=spec.processes,
         )
         return [self._options(rank).remote(shard, rank, spec.shard) for rank in range(spec.runner.layout.ranks)]
 

@@ -18,11 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from prometheus_client import Gauge
+
 from cluster import gcs, probe, processes
 from cluster.ray_local import NAMESPACE, LocalRay, environment
 from cluster.spec import HeadSpec
-from ossia.common import logs
+from ossia.common import logs, metrics, wire
 from ossia.common.errors import UserError
+from ossia.common.metrics import Endpoint
 from ossia.common.race import first
 
 POLL_S = 1.0
@@ -61,8 +64,14 @@ def main() -> None:
 def _run(spec: HeadSpec) -> None:
     os.environ.update(environment(spec))
     local = LocalRay(spec)
-    head = Head(replace(spec, controller_port=spec.controller_port or probe.free_port(spec.node_ip)), local)
-    asyncio.run(head.run())
+    own = Endpoint("head", os.getpid(), spec.node_ip, wire.outward(metrics.serve(spec.metrics_host)))
+    spec = replace(
+        spec,
+        controller_port=spec.controller_port or probe.free_port(spec.node_ip),
+        controller_metrics_port=probe.free_port(spec.metrics_host),
+        processes=(own, *spec.processes),
+    )
+    asyncio.run(Head(spec, local).run())
 
 
 class Head:
@@ -73,6 +82,7 @@ class Head:
         self._local = local
         self._controller: Any = None
         self._controller_pid = 0
+        self._gcs_up = Gauge("ossia_head_gcs_up", "1 while Ray's GCS answers.")
         self._stop = asyncio.Event()
         self._now = asyncio.Event()  # without grace
 
@@ -111,7 +121,7 @@ class Head:
             get_if_exists=True,
             scheduling_strategy=here,
         ).remote(self._spec)
-        card = await _call(self._controller.card.remote())
+        card = await _call(self._controller.card.remote(self._spec.processes))
         self._controller_pid = card.pid
         pids = self._local.pids | {"controller": card.pid}
         _say("controller", address=card.address, ray_address=self._local.address, pids=pids)
@@ -123,7 +133,9 @@ class Head:
 
     async def _watch_gcs(self) -> NoReturn:
         while True:
+            self._gcs_up.set(1)
             await gcs.lost(self._local.address)
+            self._gcs_up.set(0)
             _say("gcs_lost")
             await gcs.returned(self._local.address)
             _say("gcs_returned")

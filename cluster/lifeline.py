@@ -3,7 +3,7 @@
 The parent keeps the write end of a pipe that is the child's stdin. However the parent ends, SIGKILL included, the kernel
 closes that end; the child reads end-of-file and gives itself SIGTERM, which it handles as any other: an orderly stop. A
 child that is still there two minutes later is killed.
-Unlike Linux' PR_SET_PDEATHSIG this also works on macOS, and does not fire when the thread that started the child ends.
+Unlike Linux' PR_SET_PDEATHSIG this does not fire when the thread that started the child ends.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What `ossia serve` tells the person at the terminal: one line a change, on stderr."""
+"""What `ossia serve` and `ossia replica` tell the person at the terminal: one line a change, on stderr, and a bar below."""
 
 import sys
 from typing import TextIO
@@ -12,15 +12,37 @@ WORDS = {
 }
 
 
+BAR = 30  # characters
+CLEAR = "\r\x1b[K"  # the line that the cursor is in: https://www.ecma-international.org/publications-and-standards/standards/ecma-48/
+
+
 class Progress:
     """Remembers what was said of each replica, so that nothing is said twice in a row."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._said: dict[str, str] = {}
+        self._bar = ""
 
     def say(self, text: str) -> None:
-        print(f"ossia: {text}", file=self._stream, flush=True)
+        self.write(f"ossia: {text}")
+
+    def write(self, line: str) -> None:
+        """A line as it is, above the bar."""
+        clear = CLEAR if self._bar else ""
+        print(f"{clear}{line}\n{self._bar}", end="", file=self._stream, flush=True)
+
+    def bar(self, share: float, text: str) -> None:
+        """Shows a share of 1, on a terminal alone."""
+        if self._stream.isatty():
+            self._bar = f"ossia: [{'#' * int(BAR * share):.<{BAR}}] {text}"
+            print(f"{CLEAR}{self._bar}", end="", file=self._stream, flush=True)
+
+    def end_bar(self) -> None:
+        """Leaves it as it is; what is said next comes below."""
+        if self._bar:
+            self._bar = ""
+            print(file=self._stream, flush=True)
 
     def fleet(self, state: fleet_pb2.FleetState) -> None:
         """Says which replicas changed."""

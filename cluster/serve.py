@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +18,20 @@ from cluster.identity import ProcessId
 from cluster.make_checkpoint import default_checkpoint
 from cluster.planner import Demand, Device, Plan
 from cluster.progress import Progress
-from cluster.spec import Endpoint, HeadSpec
+from cluster.spec import HeadSpec, Strategy
 from cluster.state import Folder, Instance, Record
 from cluster.stop import clean
 from cluster.supervisor import Modules, Supervisor
 from ossia.common import logs, metrics, wire
 from ossia.common.errors import UserError
-from workers.checkpoint.contents import scan
+from ossia.common.metrics import Endpoint
+from workers.checkpoint.contents import rank_bytes, scan
 from workers.checkpoint.resolve import ResolvedModel, resolve
-from workers.model.layout import Layout
+from workers.model.layout import Layout, Shard
 from workers.runner.spec import RunnerSpec
 
 SHARDS = {"torch": HeadSpec.shard, "simulated": "workers.simulated.shard:SimulatedShard"}  # by engine
+STRATEGIES: Mapping[str, Strategy] = {"strict-pack": "STRICT_PACK", "pack": "PACK"}
 LOOPBACK = "127.0.0.1"
 LONGEST_PARENT = 16  # characters of the folder for temporary files: Linux allows 107 for the path of a socket
 
@@ -40,12 +42,12 @@ def run(config: ServeConfig, modules: Modules | None = None) -> int:
     with folder.lock():
         if stale := folder.read():
             clean(folder, stale)
-        model, runner, cache, gpus = prepare(config)
+        model, runner, cache, gpus, replica_bytes = prepare(config)
         port = probe.require_free(config.host, config.port)
         folder.rotate_logs()
         logs.configure("supervisor", folder.logs)
-        endpoint = Endpoint("supervisor", os.getpid(), metrics.serve(LOOPBACK))
         spec = head_spec(config, model, runner, gpus, folder.logs)
+        endpoint = Endpoint("supervisor", os.getpid(), spec.node_ip, metrics.serve(LOOPBACK))
         spec = replace(spec, controller_port=probe.free_port(spec.node_ip), processes=(endpoint,))
         Progress().say(f"the KV cache of a replica holds {cache}")
         with temporary() as scratch:
@@ -54,7 +56,14 @@ def run(config: ServeConfig, modules: Modules | None = None) -> int:
             database = {"OSSIA_DATABASE": config.database or folder.database}  # it may hold a password
             try:
                 supervisor = Supervisor(
-                    spec, gateway, Record(folder, instance), scratch, _restarts(), environment=database, modules=modules
+                    spec,
+                    gateway,
+                    Record(folder, instance),
+                    scratch,
+                    _restarts(),
+                    replica_bytes=replica_bytes,
+                    environment=database,
+                    modules=modules,
                 )
                 return asyncio.run(supervisor.run())
             finally:
@@ -72,6 +81,7 @@ class Prepared(NamedTuple):
     runner: RunnerSpec
     cache: str  # what that of a replica holds, for people
     gpus: Sequence[int]  # free bytes of each that ranks may use
+    replica_bytes: int = 0  # of the checkpoint, that one reads
 
 
 def prepare(config: ServeConfig) -> Prepared:
@@ -80,7 +90,12 @@ def prepare(config: ServeConfig) -> Prepared:
         return Prepared(*simulated.plan(config), gpus=())
     model, gpus = find_model(config.model), devices.gpus()
     runner, plan = plan_runner(config, model, gpus)
-    return Prepared(model, runner, plan.cache, gpus)
+    return Prepared(model, runner, plan.cache, gpus, _replica_bytes(model, runner.layout))
+
+
+def _replica_bytes(model: ResolvedModel, layout: Layout) -> int:
+    contents = scan(model.path)
+    return sum(rank_bytes(contents, Shard(contents.config, layout, rank)) for rank in range(layout.ranks))
 
 
 def find_model(model: str | None) -> ResolvedModel:
@@ -113,6 +128,7 @@ def plan_runner(config: ServeConfig, model: ResolvedModel, gpus: Sequence[int]) 
         drafts=not config.no_drafts,
         unpack_experts=config.unpack_experts,
         deterministic=config.deterministic,
+        collective_timeout_s=config.collective_timeout,
     )
     return runner, plan
 
@@ -135,6 +151,7 @@ def head_spec(config: ServeConfig, model: ResolvedModel, runner: RunnerSpec, gpu
         node_ip=node_ip(config.ray_address),
         token=token.read() or (token.make() if open_to_others else None),
         gpus_per_rank=1.0 if gpus else 0.0,
+        strategy=STRATEGIES[config.placement],
         grace_s=config.grace,
         shard=SHARDS[config.engine],
     )

@@ -7,17 +7,11 @@ from typing import Any, Literal
 
 from ossia.common import wire
 from ossia.common.errors import UserError
+from ossia.common.metrics import Endpoint
 from workers.model.layout import Layout
 from workers.runner.spec import RunnerSpec
 
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A process of this instance that has metrics and was not placed by the controller."""
-
-    part: str
-    pid: int
-    metrics_address: str  # host:port
+Strategy = Literal["STRICT_PACK", "PACK"]  # of a placement group
 
 
 @dataclass(frozen=True)
@@ -41,17 +35,18 @@ class HeadSpec:
     ray_folder: str = ""  # temporary folder of the Ray that it starts; its path is short, for sockets lie in it
     node_ip: str = "127.0.0.1"  # address that the controller and the Ray that it starts bind to
     controller_port: int = 0
+    controller_metrics_port: int = 0  # kept over its lives, for the ranks tell it
     leader_host: str = ""  # address that leaders, metrics and rendezvous bind to; empty: that of the rank's node in Ray
     leader_port: int = 0  # 0: a free one for every leader
     token: str | None = None  # the cluster's gRPC token
     cpus_per_rank: float = 0.0  # size of a bundle; 0: an even share of Ray's, and the runner's threads with it
     gpus_per_rank: float = 0.0
-    strategy: Literal["STRICT_PACK", "PACK"] = "STRICT_PACK"  # a replica on one node, or on several where it must
+    strategy: Strategy = "STRICT_PACK"  # a replica on one node, or on several where it must
     placement_timeout_s: float = 60.0
     start_timeout_s: float = 1800.0  # loading included
     ping_timeout_s: float = 10.0  # a rank that does not answer for so long has hung
     grace_s: float = 30.0
-    processes: tuple[Endpoint, ...] = ()
+    processes: tuple[Endpoint, ...] = ()  # beside the controller and the ranks
     survivors: tuple[Survivor, ...] = ()
     shard: str = "workers.shard:Shard"  # what a rank runs, as module:class
 
@@ -65,6 +60,11 @@ class HeadSpec:
     def names(self) -> tuple[str, ...]:
         """Of the replicas."""
         return tuple(f"replica-{index}" for index in range(self.replicas))
+
+    @property
+    def metrics_host(self) -> str:
+        """Address that the metrics of head and controller bind to."""
+        return self.leader_host or self.node_ip
 
     @property
     def bundle(self) -> dict[str, float]:

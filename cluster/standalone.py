@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,11 +11,14 @@ from pathlib import Path
 from cluster import probe, serve, token, watch
 from cluster.child import Child
 from cluster.config import ServeConfig
+from cluster.loading import Loading
 from cluster.logs import POLL_S, Logs
 from cluster.progress import Progress
 from cluster.spec import HeadSpec
-from ossia.common import logs
+from ossia.common import logs, metrics, wire
 from ossia.common.errors import UserError
+from ossia.common.metrics import Endpoint
+from ossia.v1 import fleet_pb2
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,10 @@ def run(config: ReplicaConfig, module: Sequence[str] = ("cluster.head",)) -> int
     """
     asked = replace(config.serve, replicas=1)
     secret = token.require(asked.host, config.token_file)
-    model, runner, cache, gpus = serve.prepare(asked)
+    model, runner, cache, gpus, replica_bytes = serve.prepare(asked)
     port = probe.require_free(asked.host, asked.port)
-    Progress().say(f"its KV cache holds {cache}")
+    progress = Progress()
+    progress.say(f"its KV cache holds {cache}")
     with serve.temporary() as folder:
         log_folder = config.log_folder or folder / "logs"
         logs.configure("replica", log_folder)
@@ -48,19 +51,23 @@ def run(config: ReplicaConfig, module: Sequence[str] = ("cluster.head",)) -> int
             leader_host=asked.host,
             leader_port=port,
             token=secret,
+            processes=(Endpoint("replica", os.getpid(), serve.LOOPBACK, wire.outward(metrics.serve(asked.host))),),
         )
-        return asyncio.run(_run(spec, module, folder, Logs(log_folder, None) if config.log_folder is None else None))
+        shown = Logs(log_folder, None) if config.log_folder is None else None
+        return asyncio.run(_run(spec, module, folder, shown, progress, replica_bytes))
 
 
-async def _run(spec: HeadSpec, module: Sequence[str], folder: Path, shown: Logs | None) -> int:
+async def _run(
+    spec: HeadSpec, module: Sequence[str], folder: Path, shown: Logs | None, progress: Progress, replica_bytes: int
+) -> int:
     file = folder / "head.json"
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
         json.dump(asdict(spec), stream)
     head = Child.start("head", [*module, "--spec", str(file)], {})
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, head.terminate)
-    progress = Progress()
-    tasks = [asyncio.create_task(_say_fleet(spec, progress))] + ([asyncio.create_task(_show(shown))] if shown else [])
+    told = [_tell(spec, progress, Loading(replica_bytes, progress)), *([_show(shown, progress)] if shown else [])]
+    tasks = [asyncio.create_task(each) for each in told]
     try:
         async for line in head.lines():
             if '"gcs_lost"' in line:
@@ -73,25 +80,33 @@ async def _run(spec: HeadSpec, module: Sequence[str], folder: Path, shown: Logs 
         await asyncio.to_thread(head.kill)
         await head.wait()
         if shown:
-            _print(shown)
+            _print(shown, progress)
             shown.close()
     if code == 2:
         raise UserError(head.complaint)
     return code
 
 
-async def _say_fleet(spec: HeadSpec, progress: Progress) -> None:
-    async for state in watch.states(f"{spec.node_ip}:{spec.controller_port}", spec.token):
-        progress.fleet(state)
+async def _tell(spec: HeadSpec, progress: Progress, loading: Loading) -> None:
+    """Never returns."""
+    ready = asyncio.Event()  # for the first time
+    async with asyncio.TaskGroup() as group:
+        group.create_task(loading.follow())
+        group.create_task(loading.reassure(ready, ""))
+        async for state in watch.states(f"{spec.node_ip}:{spec.controller_port}", spec.token):
+            loading.fleet(state)
+            progress.fleet(state)
+            if all(replica.state == fleet_pb2.REPLICA_STATE_READY for replica in state.replicas):
+                ready.set()
 
 
-async def _show(shown: Logs) -> None:
-    """What all processes of the gang log goes to stderr, where a pod's logs are read."""
+async def _show(shown: Logs, progress: Progress) -> None:
+    """What all processes of the gang log goes to stderr, where a pod's logs are read. Never returns."""
     while True:
-        _print(shown)
+        _print(shown, progress)
         await asyncio.sleep(POLL_S)
 
 
-def _print(shown: Logs) -> None:
+def _print(shown: Logs, progress: Progress) -> None:
     for line in shown.read():
-        print(line, file=sys.stderr, flush=True)
+        progress.write(line)

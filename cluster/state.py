@@ -82,7 +82,8 @@ class Folder:
         temporary.replace(self._file)
 
     def remove(self) -> None:
-        self._file.unlink(missing_ok=True)
+        for file in (self._file, self._file.with_suffix(".tmp")):  # the latter of a supervisor that was killed as it wrote
+            file.unlink(missing_ok=True)
 
     def rotate_logs(self) -> None:
         """Starts an empty log folder; those of the run before stay beside it as logs.previous."""

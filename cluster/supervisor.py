@@ -21,6 +21,7 @@ from cluster import identity, probe, watch
 from cluster.backoff import Backoff
 from cluster.child import Child
 from cluster.heads import Heads
+from cluster.loading import Loading
 from cluster.progress import Progress
 from cluster.spec import HeadSpec
 from cluster.state import Instance, Record
@@ -28,7 +29,6 @@ from ossia.common.errors import UserError
 from ossia.common.race import first
 
 READY_POLL_S = 0.1
-STILL_STARTING_S = 15.0
 EXTRA_S = 15.0  # beyond the grace, for a process to end by itself
 UNREADY_S = 10.0  # the same where nobody was told the URL yet
 KILLED = 130  # exit code after a second Ctrl-C, as shells report SIGINT
@@ -48,7 +48,7 @@ class Supervisor:
     """Runs one instance.
 
     `gateway` are the gateway's arguments, `environment` variables for it, `folder` holds temporary files and is removed at the
-    end, `restarts` has one label, the part that was started again.
+    end, `restarts` has one label, the part that was started again. `replica_bytes` is what a replica reads of its checkpoint.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Supervisor:
         folder: Path,
         restarts: Counter,
         *,
+        replica_bytes: int = 0,
         environment: Mapping[str, str] | None = None,
         modules: Modules | None = None,
         out: TextIO = sys.stdout,
@@ -71,6 +72,7 @@ class Supervisor:
         self._restarts = restarts
         self._out = out
         self._progress = Progress(err)
+        self._loading = Loading(replica_bytes, self._progress)
         self._heads = Heads(spec, modules.head, folder, record, self._progress.say, restarts)
         self._environment = {**(environment or {}), **({"OSSIA_TOKEN": spec.token} if spec.token else {})}
         self._gateway_module = (*modules.gateway, *gateway)
@@ -100,8 +102,10 @@ class Supervisor:
     async def _serve(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                for part in (self._heads.run(), self._keep_gateway(), self._watch_fleet(), self._announce(), self._reassure()):
+                for part in (self._heads.run(), self._keep_gateway(), self._watch_fleet(), self._announce()):
                     group.create_task(part)
+                group.create_task(self._loading.follow())
+                group.create_task(self._loading.reassure(self._ready, " (details: ossia logs -f)"))
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
@@ -122,6 +126,7 @@ class Supervisor:
 
     async def _watch_fleet(self) -> None:
         async for state in watch.states(self._record.instance.controller, self._spec.token):
+            self._loading.fleet(state)
             self._progress.fleet(state)
             await self._heads.fleet(state)
 
@@ -136,15 +141,6 @@ class Supervisor:
         self._record.update(phase="ready")
         line = f"ossia is ready: {instance.url}/v1  (model {instance.model_names[0]}, {_shape(instance)})"
         print(line, file=self._out, flush=True)
-
-    async def _reassure(self) -> None:
-        """A line every quarter of a minute while weights load."""
-        began = time.monotonic()
-        while not self._ready.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._ready.wait(), STILL_STARTING_S)
-                return
-            self._progress.say(f"still starting after {time.monotonic() - began:.0f} s (details: ossia logs -f)")
 
     async def _end_all(self) -> None:
         self._record.update(phase="stopping")

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from enum import Enum
 
 import grpc
@@ -17,6 +18,7 @@ from router.outage import Outage
 from router.policy import Outstanding
 
 logger = logging.getLogger(__name__)
+REFRESH_S = 5.0  # between questions what it is
 STEADY_S = 10.0  # READY for so long, a replica is tried again soon after its next trouble
 PROBE = Submit(request_id="probe", prompt=[0], sampling=Sampling(temperature=0, max_tokens=1, seed=0))
 
@@ -130,8 +132,19 @@ class Replica:
         self._outage.ends()
         self._set(State.READY)
         since = time.monotonic()
-        await self._trouble.wait()
+        refreshing = asyncio.create_task(self._refresh(client))
+        try:
+            await self._trouble.wait()
+        finally:
+            refreshing.cancel()
         if time.monotonic() - since > STEADY_S:
             self._backoff.reset()
         if not client.lost:
             await asyncio.sleep(self._backoff.next_s())
+
+    async def _refresh(self, client: EngineClient) -> None:
+        """Never returns: where the replica is a router, its ranks and processes change while the session lasts."""
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            with suppress(EngineError):
+                self.card = await client.describe()

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ossia.v1 import fleet_pb2
+from ossia.v1 import engine_pb2, fleet_pb2
 from ossia.v1.engine_pb2 import DescribeResponse, Load
 from router.fleet import FleetSource
 from router.metrics import RouterMetrics
@@ -90,6 +90,12 @@ class Roster:
     def replicas(self) -> list[fleet_pb2.Replica]:
         """Those of `standings`."""
         return [standing.entry for standing in self.standings()]
+
+    def processes(self) -> list[engine_pb2.Process]:
+        """Those beside the ranks; where the source does not tell them, those that the replicas describe."""
+        if self.fleet.processes:
+            return list(self.fleet.processes)
+        return [process for replica in self._replicas.values() if replica.card for process in replica.card.processes]
 
     def load(self) -> Load:
         """The sum of what the replicas last told; of the steps, the slowest."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import grpc
 from prometheus_client import CollectorRegistry
 
-from ossia.v1 import fleet_pb2
+from ossia.v1 import engine_pb2, fleet_pb2
 from ossia.v1.engine_pb2 import FINISH_REASON_DEADLINE, Delta, DescribeResponse, FinishReason, Load, Submit, Usage
 from router.deltas import ended
 from router.engine import EngineError
@@ -106,9 +106,9 @@ class Router:
         """Returns once `self.ready == ready`."""
         await self._roster.wait_ready(ready)
 
-    def processes(self) -> list[fleet_pb2.Process]:
-        """The fleet's processes beside the ranks."""
-        return list(self._roster.fleet.processes)
+    def processes(self) -> list[engine_pb2.Process]:
+        """The fleet's processes beside the ranks; where the source does not tell them, those that the replicas describe."""
+        return self._roster.processes()
 
     def replicas(self) -> list[fleet_pb2.Replica]:
         """The fleet as last known; where the source does not tell the ranks, those that the replica describes."""
@@ -130,7 +130,7 @@ class Router:
         return total
 
     async def describe(self) -> DescribeResponse:
-        """The card of a replica, with this router's epoch, its readiness and the ranks of all replicas."""
+        """The card of a replica, with this router's epoch, its readiness, and the ranks and processes of all replicas."""
         if self._roster.card is None:
             raise EngineError(grpc.StatusCode.UNAVAILABLE, "no replica has answered yet", reason="NO_REPLICA")
         card = DescribeResponse()
@@ -139,6 +139,8 @@ class Router:
         card.ready = self.ready
         del card.ranks[:]
         card.ranks.extend(rank for replica in self.replicas() for rank in replica.ranks)
+        del card.processes[:]
+        card.processes.extend(self.processes())
         return card
 
     # ------------------------------------------------------------ requests

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,12 +46,12 @@ def run(config: RouterConfig) -> None:
 
 async def _run(config: RouterConfig, source: FleetSource) -> None:
     router = Router(source, config.token, config.options, REGISTRY)
-    service = RouterService(router)
     server, health = wire.server(config.token)
-    engine_pb2_grpc.add_EngineServicer_to_server(service, server)
-    wire.reflect(server, SERVICE)
     address = wire.bind(server, config.host, config.port)
     metrics_address = metrics.serve(config.host, config.metrics_port)
+    service = RouterService(router, _process(metrics_address))
+    engine_pb2_grpc.add_EngineServicer_to_server(service, server)
+    wire.reflect(server, SERVICE)
     logs.configure("router", config.log_folder)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -63,6 +65,12 @@ async def _run(config: RouterConfig, source: FleetSource) -> None:
     teller.cancel()
     await _stop(server, service, health, config.grace_s)
     await router.close()
+
+
+def _process(metrics_address: str) -> engine_pb2.Process:
+    """This one, for metrics discovery."""
+    node = socket.gethostname()
+    return engine_pb2.Process(part="router", pid=os.getpid(), node=node, metrics_address=wire.outward(metrics_address))
 
 
 async def _tell_health(router: Router, health: health_service.aio.HealthServicer) -> None:

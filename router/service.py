@@ -16,10 +16,11 @@ DEFAULT_INTERVAL_MS = 50
 
 
 class RouterService(engine_pb2_grpc.EngineServicer):
-    """A step of a router is a frame that it sends, to whichever client."""
+    """A step of a router is a frame that it sends, to whichever client. `own` is the process that the router is."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, own: engine_pb2.Process | None = None) -> None:
         self._router = router
+        self._own = own
         self._step = 0
         self._sessions: set[Session] = set()
         self._ending: EngineError | None = None
@@ -61,9 +62,12 @@ class RouterService(engine_pb2_grpc.EngineServicer):
         self, request: engine_pb2.DescribeRequest, context: aio.ServicerContext[object, object]
     ) -> engine_pb2.DescribeResponse:
         try:
-            return await self._router.describe()
+            card = await self._router.describe()
         except EngineError as error:
             return await context.abort(error.code, error.message)
+        if self._own:
+            card.processes.append(self._own)
+        return card
 
     async def WatchLoad(
         self, request: engine_pb2.WatchLoadRequest, context: aio.ServicerContext[object, object]

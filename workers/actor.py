@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 import psutil
 import ray
 
+from ossia.common import wire
 from ossia.common.errors import UserError
 from workers.shard import RankInfo, Shard, ShardSpec
-
-WILDCARDS = ("0.0.0.0", "::", "[::]")
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class Rank:
             shard = getattr(importlib.import_module(module), name)(replace(self._spec, runner=runner), self._rank)
             info = shard.prepare()
         self._shard = shard
-        info = replace(info, metrics_address=self._reachable(info.metrics_address))
+        info = replace(info, metrics_address=wire.outward(info.metrics_address))
         self._status = RankStatus(info, ray.get_runtime_context().get_node_id())
         return self._status
 
@@ -57,7 +56,7 @@ class Rank:
         """Returns the leader's host:port ("" on other ranks) once the shard serves; raises what the shard raises."""
         assert self._shard and self._status, "prepare() comes first"
         with self._named():
-            address = self._reachable(self._shard.start(rendezvous, ranks))
+            address = wire.outward(self._shard.start(rendezvous, ranks))
         threading.Thread(target=self._watch, args=(self._shard,), name="shard-watch", daemon=True).start()
         self._status = replace(self._status, address=address)
         return address
@@ -95,21 +94,6 @@ class Rank:
             logging.shutdown()
             os._exit(1)
         self._ended.set()
-
-    def _reachable(self, address: str) -> str:
-        """`address` with this host's own in place of one that stands for every interface."""
-        host, _, port = address.rpartition(":")
-        return f"{_outward()}:{port}" if host in WILDCARDS else address
-
-
-def _outward() -> str:
-    """The address that this host, or pod, is reached at: that of its default route; loopback without one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
-        try:
-            datagrams.connect(("192.0.2.1", 9))  # sends nothing; the address is reserved for documentation
-        except OSError:
-            return "127.0.0.1"
-        return str(datagrams.getsockname()[0])
 
 
 def _interface(address: str) -> str:

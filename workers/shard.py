@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ossia.common import logs, metrics, wire
 from ossia.common.errors import UserError
+from ossia.common.metrics import Endpoint
 from ossia.v1 import engine_pb2
 from workers.engine import capacity
 from workers.engine.limits import Limits
@@ -48,6 +49,7 @@ class ShardSpec:
     token: str | None  # the cluster's gRPC token
     log_folder: str | None  # None logs to stderr
     grace_s: float  # for running requests to finish when a signal stops `python -m workers.shard`
+    processes: tuple[Endpoint, ...] = ()  # beside the ranks, for whoever has no fleet to learn them from
     rendezvous_host: str = ""  # address that the ranks meet at, which asks for no token; empty: that of gRPC
 
 
@@ -189,6 +191,7 @@ def _card(spec: ShardSpec, limits: Limits, kernels: Mapping[str, str], ranks: li
             engine_pb2.Rank(rank=info.rank, pid=info.pid, node=info.node, metrics_address=info.metrics_address)
             for info in ranks
         ],
+        processes=[engine_pb2.Process(**asdict(process)) for process in spec.processes],
     )
 
 
@@ -229,7 +232,8 @@ def _say(rank: int, line: dict[str, Any]) -> None:
 def _read(file: Path) -> ShardSpec:
     data = json.loads(file.read_text())
     runner = RunnerSpec(**{**data["runner"], "layout": Layout(**data["runner"].get("layout", {}))})
-    return ShardSpec(**{**data, "runner": runner, "model_names": tuple(data["model_names"])})
+    processes = tuple(Endpoint(**process) for process in data.get("processes", ()))
+    return ShardSpec(**{**data, "runner": runner, "model_names": tuple(data["model_names"]), "processes": processes})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import uvicorn
 from prometheus_client import REGISTRY
 from starlette.types import ASGIApp
 
-from ossia.common import logs, vocabulary
+from ossia.common import logs, vocabulary, wire
 from ossia.common.errors import UserError
 from router.access.access import Access, admitting
 from router.access.config import AccessConfig
@@ -182,7 +182,7 @@ async def _run(
         Settings(config.served_model_names, config.default_effort, config.prompt_date, retention_s=config.store.retention_s),
         REGISTRY,
         unready=lambda: _unready(router),
-        targets=lambda: targets(router, own, seat.pid),
+        targets=lambda: targets(router, own, seat.pid, config.scheme),
         exposition=seat.metrics,
         cluster=lambda: view(router),
         access=access,
@@ -230,8 +230,6 @@ async def _unready(router: Router) -> str | None:
 
 
 def _address(bound: socket.socket) -> str:
-    """host:port for others; a wildcard address is told by this host's name."""
+    """host:port for others; in the place of a wildcard, this host's own address."""
     host, port = bound.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):
-        host = socket.gethostname()
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return wire.outward(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

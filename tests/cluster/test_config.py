@@ -59,6 +59,8 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ("date: tomorrow\n", "date must be today, none or a date such as 2025-06-28, not 'tomorrow'"),
         ("grace: -1\n", "grace must be a number of seconds, 0 or more, not -1"),
         ("retention-days: 0\n", "retention-days must be a number of days above 0, not 0"),
+        ("collective-timeout: 0\n", "collective-timeout must be a number of seconds above 0, not 0"),
+        ("placement: spread\n", "placement must be strict-pack or pack, not 'spread'"),
         ("database: 1\n", "database must be a non-empty text, not 1"),
         ("name: ../etc\n", "name must be up to 40 small letters, digits and dashes, not '../etc'"),
         ("ray-address: head\n", "ray-address must be HOST:PORT of a running Ray, not 'head'"),

@@ -3,6 +3,7 @@
 import asyncio
 
 from cluster.fleet import Fleet
+from ossia.common.metrics import Endpoint
 from ossia.v1 import fleet_pb2
 
 
@@ -26,3 +27,12 @@ async def test_changes_that_pile_up_are_merged() -> None:
     after = await asyncio.wait_for(anext(states), 5)
     assert after.version == before.version + 3
     assert after.replicas[0].epoch == 3
+
+
+async def test_the_processes_of_a_new_head_take_the_place_of_the_last_ones() -> None:
+    controller, old, new = (Endpoint("any", pid, "here", f"here:{pid}") for pid in (1, 2, 3))
+    fleet = Fleet([], [controller, old])
+    states = fleet.states()
+    assert [process.pid for process in (await anext(states)).processes] == [1, 2]
+    fleet.meet([new])
+    assert [process.pid for process in (await asyncio.wait_for(anext(states), 5)).processes] == [1, 3]

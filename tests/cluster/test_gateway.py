@@ -37,6 +37,8 @@ async def test_keys_limits_tls_and_the_audit_log(tmp_path: Path) -> None:
             while (await http.get("/ready")).status_code != 200:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.05)
             assert (await http.get("/v1/models")).status_code == 401
+            own = (await http.get("/metrics/targets")).json()[0]
+            assert (own["targets"], own["labels"]["__scheme__"]) == ([url.removeprefix("https://")], "https")
             http.headers["authorization"] = f"Bearer {key}"
             ask = {"model": "fake", "prompt": [1, 2], "max_tokens": 5}
             answered = await http.post("/v1/completions", json=ask)

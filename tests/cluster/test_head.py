@@ -48,12 +48,21 @@ def test_every_replica_serves(head: Head) -> None:
         assert serves(replica.address)
 
 
-def test_the_controller_has_metrics(head: Head) -> None:
-    (controller,) = head.fleet().processes
+def test_controller_and_head_have_metrics(head: Head) -> None:
+    controller, own = head.fleet().processes
+    assert (controller.part, own.part, own.pid) == ("controller", "head", head.process.pid)
+    assert "ossia_head_gcs_up 1.0" in urllib.request.urlopen(f"http://{own.metrics_address}/metrics").read().decode()
     text = urllib.request.urlopen(f"http://{controller.metrics_address}/metrics").read().decode()
     assert 'ossia_controller_replicas{state="ready"} 2.0' in text
     assert 'ossia_controller_replica_restarts_total{replica="replica-0"} 0.0' in text
     assert 'ossia_controller_ranks{replica="replica-1"} 2.0' in text
+
+
+def test_nothing_gives_up_on_a_lost_gcs_within_a_week(head: Head) -> None:
+    raylet = next(child.pid for child in psutil.Process(head.process.pid).children() if child.name() == "raylet")
+    state = head.fleet()
+    for pid in (raylet, state.processes[0].pid, *(pid for replica in state.replicas for pid in pids(replica))):
+        assert psutil.Process(pid).environ()["RAY_gcs_rpc_server_reconnect_timeout_s"] == str(7 * 24 * 3600)
 
 
 def test_ray_listens_on_loopback_alone(head: Head) -> None:
@@ -83,6 +92,8 @@ def test_a_restarted_controller_adopts_the_gangs(head: Head) -> None:
     os.kill(before.processes[0].pid, signal.SIGKILL)
     after = head.fleet(lambda state: state.epoch != before.epoch and all_ready(state))
     assert list(after.replicas) == list(before.replicas)
+    assert after.processes[0].metrics_address == before.processes[0].metrics_address
+    assert after.processes[1] == before.processes[1]
     os.kill(pids(after.replicas[1])[0], signal.SIGKILL)
     rebuilt = head.fleet(lambda state: state.replicas[1].epoch > after.replicas[1].epoch and all_ready(state))
     assert rebuilt.replicas[1].restarts == after.replicas[1].restarts + 1

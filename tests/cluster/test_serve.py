@@ -8,10 +8,15 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from cluster import cores, devices, serve
 from cluster.config import ServeConfig
@@ -61,9 +66,9 @@ def ready(process: "subprocess.Popen[str]") -> str:
     return line.split()[3].removesuffix("/v1")
 
 
-def refused(*arguments: str) -> str:
-    command = [sys.executable, "-m", "cluster.cli", "serve", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+def refused(*arguments: str, command: str = "serve") -> str:
+    words = [sys.executable, "-m", "cluster.cli", command, *arguments]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     return done.stderr
@@ -78,6 +83,45 @@ def test_a_port_in_use(model: Path) -> None:
 
 def test_a_folder_that_is_no_model(home: Path) -> None:
     assert "no config.json" in refused(str(home))
+
+
+Change = Callable[[dict[str, torch.Tensor], dict[str, Any]], object]  # of the tensors and of config.json
+BAD: dict[str, tuple[Change, str]] = {
+    "another model": (
+        lambda _, config: config.update(model_type="llama"),
+        'not a gpt-oss checkpoint: model_type is "llama"',
+    ),
+    "a tensor missing": (
+        lambda tensors, _: tensors.pop("model.norm.weight"),
+        "tensor model.norm.weight is missing, which config.json calls for; is the checkpoint complete?",
+    ),
+    "a wrong shape": (
+        lambda tensors, _: tensors.update({"model.norm.weight": torch.zeros(31, dtype=torch.bfloat16)}),
+        "tensor model.norm.weight has shape [31], expected [32] from config.json",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", BAD)
+@pytest.mark.parametrize("command", ["serve", "replica"])
+def test_a_checkpoint_that_cannot_be_served(command: str, mistake: str, model: Path, home: Path) -> None:
+    change, message = BAD[mistake]
+    (weights,) = model.glob("*.safetensors")
+    tensors, config = load_file(weights), json.loads((model / "config.json").read_text())
+    change(tensors, config)
+    save_file(tensors, home / "model.safetensors")
+    (home / "config.json").write_text(json.dumps(config))
+    line = refused(str(home), "--port", "0", command=command)
+    assert line.startswith(f"ossia: {home}")
+    assert message in line
+    mine = str(home / "state")
+    assert not [process for process in psutil.process_iter() if variables(process).get("XDG_STATE_HOME") == mine]
+
+
+def variables(process: psutil.Process) -> dict[str, str]:
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        return process.environ()
+    return {}
 
 
 def test_a_layout_that_cannot_be(model: Path) -> None:
@@ -99,7 +143,9 @@ def test_a_typo_in_the_file(home: Path) -> None:
 def test_what_is_asked_for_reaches_head_and_gateway(start: Start, model: Path) -> None:
     stored = ("--encryption-key-file", "keys", "--retention-days", "7", "--tools", "tools.yaml", "--access", "who.yaml")
     process = start(
-        *("--replicas", "3", "--ranks", "1", "--grace", "7", "--served-model-name", "a", "--served-model-name", "b"), *stored
+        *("--replicas", "3", "--ranks", "1", "--grace", "7", "--served-model-name", "a", "--served-model-name", "b"),
+        *("--placement", "pack", "--collective-timeout", "90"),
+        *stored,
     )
     url = ready(process)
     instance = Folder("ossia").require()
@@ -109,6 +155,7 @@ def test_what_is_asked_for_reaches_head_and_gateway(start: Start, model: Path) -
     assert spec["runner"]["checkpoint"] == str(model)
     assert spec["model_names"] == ["a", "b"]
     assert spec["grace_s"] == 7
+    assert (spec["strategy"], spec["runner"]["collective_timeout_s"]) == ("PACK", 90)
     assert spec["token"] is None
     assert spec["processes"][0]["part"] == "supervisor"
     metrics = urllib.request.urlopen(f"http://{spec['processes'][0]['metrics_address']}/metrics").read().decode()
@@ -163,6 +210,7 @@ def test_what_the_head_is_told(model: Path) -> None:
     assert spec.cpus_per_rank == 0, "the head divides what Ray has"
     assert wire.is_loopback(spec.node_ip)
     assert spec.model_names == ("tiny",)
+    assert (spec.strategy, spec.runner.collective_timeout_s) == ("STRICT_PACK", 30)
     remote = serve.head_spec(replace(config, ray_address="127.0.0.1:6379"), found, runner, [], Path("/logs"))
     assert remote.ray_address == "127.0.0.1:6379"
     assert remote.token

@@ -22,7 +22,7 @@ def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_needs_no_checkpoint_and_no_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     asked = config.load({"engine": "simulated", "ranks": 4, "kv_memory": "1GiB"})
-    model, runner, cache, gpus = serve.prepare(asked)
+    model, runner, cache, gpus, _ = serve.prepare(asked)
     assert model.names == ("gpt-oss-20b", "openai/gpt-oss-20b")
     model_config = models.find("gpt-oss-20b")
     assert (runner.layout.ranks, runner.kv_memory, list(gpus)) == (1, 4 << 30, [])

@@ -5,8 +5,9 @@ from dataclasses import asdict
 
 import pytest
 
-from cluster.spec import Endpoint, HeadSpec, Survivor
+from cluster.spec import HeadSpec, Survivor
 from ossia.common.errors import UserError
+from ossia.common.metrics import Endpoint
 from workers.model.layout import Layout
 from workers.runner.spec import RunnerSpec
 
@@ -14,7 +15,8 @@ RUNNER = RunnerSpec("checkpoint", Layout(2, "tp"))
 
 
 def test_json_and_back() -> None:
-    endpoints, survivors = (Endpoint("gateway", 1, "127.0.0.1:2"),), (Survivor("replica-0", "127.0.0.1:3", (4, 5), 6),)
+    endpoints = (Endpoint("gateway", 1, "127.0.0.1", "127.0.0.1:2"),)
+    survivors = (Survivor("replica-0", "127.0.0.1:3", (4, 5), 6),)
     spec = HeadSpec("test", 1, RUNNER, ("a", "b"), "logs", token="t", processes=endpoints, survivors=survivors)
     assert HeadSpec.parse(json.dumps(asdict(spec))) == spec
 

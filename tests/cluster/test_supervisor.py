@@ -22,14 +22,14 @@ WITHIN_S = 60.0  # much, for machines that are busy with something else
 class Running:
     """A supervisor in a process of its own, in a state folder of its own."""
 
-    def __init__(self, errors: Path, grace: float = 5.0, **behaviour: str) -> None:
+    def __init__(self, errors: Path, grace: float = 5.0, terminal: int | None = None, **behaviour: str) -> None:
         self.port, controller_port = probe.free_port(), probe.free_port()
         self.errors = errors
         with errors.open("w") as stream:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.fakes.supervise", "test", str(self.port), str(controller_port), str(grace)],
                 stdout=subprocess.PIPE,
-                stderr=stream,
+                stderr=terminal or stream,
                 text=True,
                 env={**os.environ, **behaviour},
             )
@@ -201,3 +201,17 @@ def test_the_gateway_gets_its_arguments(start: Callable[..., Running]) -> None:
         assert f"--port {running.port}" in response.read().decode()
     running.process.terminate()
     assert running.ended() == 0
+
+
+def test_a_terminal_shows_how_much_has_been_read(start: Callable[..., Running]) -> None:
+    ours, theirs = os.openpty()
+    with os.fdopen(ours) as screen, os.fdopen(theirs) as terminal:
+        running = start(FAKE_HEAD="loading", terminal=terminal.fileno())
+        shown = ""
+        while "25 % of 2.0 GB read" not in shown:
+            shown += os.read(screen.fileno(), 1024).decode()
+        assert "ossia: [#######.......................] 25 % of 2.0 GB read" in shown
+        running.process.send_signal(signal.SIGINT)
+        while "stopping; requests in progress" not in shown:
+            shown += os.read(screen.fileno(), 1024).decode()
+        assert running.ended() == 0

@@ -18,7 +18,7 @@ KUBERNETES = "1.33"
 VARIANTS = {
     "defaults": [],
     "gpu": ["--set", "worker.gpus=2,worker.dtype=bfloat16,model.source=openai/gpt-oss-20b,model.hubTokenSecret=hub"],
-    "deterministic": ["--set", "worker.deterministic=true,worker.drafts=false"],
+    "deterministic": ["--set", "worker.deterministic=true,worker.drafts=false,worker.collectiveTimeoutSeconds=90"],
     "simulated": ["--set", "worker.engine=simulated,worker.device=B200,model.source=gpt-oss-120b"],
     "storage": [
         "--set",
@@ -135,7 +135,8 @@ def test_workers_draft_and_compute_as_asked() -> None:
         for name in ("defaults", "deterministic", "simulated")
     )
     assert not plain & {"--no-drafts", "--deterministic"} and not any(flag.startswith("--engine") for flag in plain)
-    assert slow >= {"--no-drafts", "--deterministic"}
+    assert "--collective-timeout=30" in plain
+    assert slow >= {"--no-drafts", "--deterministic", "--collective-timeout=90"}
     assert simulated >= {"gpt-oss-120b", "--engine=simulated", "--device=B200"}
 
 

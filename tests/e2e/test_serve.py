@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -19,6 +20,7 @@ import pytest
 from tests.e2e.serving import OSSIA, Serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+EXAMPLES = Path(__file__).parents[2] / "examples"
 PROMPT = [200006, 1428, 200008, 25, 392, 7702, 81, 9, 17, 64_000, 200_007]
 
 
@@ -90,10 +92,27 @@ def test_every_process_is_a_metrics_target(serving: Serving) -> None:
     with urllib.request.urlopen(f"{serving.url}/metrics/targets") as answer:
         groups = json.load(answer)
     parts = {group["labels"]["part"] for group in groups}
-    assert {"gateway", "controller", "supervisor", "rank"} <= parts
+    assert parts == {"gateway", "controller", "head", "supervisor", "rank"}
     for address in (target for group in groups for target in group["targets"]):
         with urllib.request.urlopen(f"http://{address}/metrics") as answer:
             assert b"process_resident_memory_bytes" in answer.read(), address
+
+
+@pytest.mark.parametrize("name", ["chat", "tools"])
+def test_the_examples_run(serving: Serving, name: str) -> None:
+    assert example(serving, name, "Say something.")
+
+
+def test_the_example_of_token_ids_shows_them(serving: Serving, oracle: Callable[[list[int], int], list[int]]) -> None:
+    shown = example(serving, "completions_tokens", "13225", "11").splitlines()
+    assert shown[:2] == ["prompt: [13225, 11]", f"tokens: {oracle([13225, 11], 16)}"]
+
+
+def example(serving: Serving, name: str, *arguments: str) -> str:
+    """What one prints."""
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), *arguments]
+    environment = os.environ | {"OPENAI_BASE_URL": f"{serving.url}/v1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True).stdout
 
 
 @pytest.mark.parametrize("rank", [0, 1], ids=["leader", "follower"])

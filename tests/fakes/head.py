@@ -1,6 +1,7 @@
 """A head for tests, run by the supervisor in place of cluster.head: its Ray and its ranks are processes that sleep.
 
-FAKE_HEAD=refuse ends it with a user's error, FAKE_HEAD=crash with an exception, FAKE_HEAD=slow never becomes ready.
+FAKE_HEAD=refuse ends it with a user's error, FAKE_HEAD=crash with an exception, FAKE_HEAD=slow never becomes ready,
+FAKE_HEAD=loading neither: its ranks say that each has read 125 MB.
 SIGUSR1 makes it lose its GCS, SIGUSR2 its raylet. What it was told lies beside its spec as it was read.
 """
 
@@ -14,8 +15,11 @@ from queue import SimpleQueue
 from typing import Any
 
 from google.protobuf.json_format import MessageToJson
+from prometheus_client import CollectorRegistry
 
+from ossia.common import metrics
 from ossia.v1 import fleet_pb2
+from workers.metrics import Metrics
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(3600)")
 
@@ -60,7 +64,8 @@ def run(spec: dict[str, Any], children: list[subprocess.Popen[bytes]]) -> None:
     for survivor in spec["survivors"]:
         for pid in survivor["pids"]:
             os.kill(pid, signal.SIGKILL)
-    state = fleet(ranks)
+    loading = os.environ.get("FAKE_HEAD") == "loading"
+    state = fleet(ranks, read_125_mb() if loading else None)
     for endpoint in spec["processes"]:
         state.processes.add(**endpoint)
     start(sys.executable, "-m", "tests.fakes.controller", str(spec["controller_port"]), MessageToJson(state))
@@ -70,19 +75,25 @@ def run(spec: dict[str, Any], children: list[subprocess.Popen[bytes]]) -> None:
         ray_address="127.0.0.1:1",
         pids={"gcs_server": gcs.pid, "raylet": raylet.pid},
     )
-    if os.environ.get("FAKE_HEAD") != "slow":
+    if os.environ.get("FAKE_HEAD") not in ("slow", "loading"):
         say(event="ready")
 
 
-def fleet(ranks: list[list[subprocess.Popen[bytes]]]) -> fleet_pb2.FleetState:
+def fleet(ranks: list[list[subprocess.Popen[bytes]]], loading: str | None) -> fleet_pb2.FleetState:
+    """`loading` is where the metrics of ranks are that load; None: they are ready."""
+    word = fleet_pb2.REPLICA_STATE_STARTING if loading else fleet_pb2.REPLICA_STATE_READY
     state = fleet_pb2.FleetState(epoch=1, version=1)
     for number, replica in enumerate(ranks):
-        added = state.replicas.add(
-            name=f"replica-{number}", epoch=1, state=fleet_pb2.REPLICA_STATE_READY, address="127.0.0.1:1"
-        )
+        added = state.replicas.add(name=f"replica-{number}", epoch=1, state=word, address="" if loading else "127.0.0.1:1")
         for rank, process in enumerate(replica):
-            added.ranks.add(rank=rank, pid=process.pid, node="here", metrics_address="127.0.0.1:1")
+            added.ranks.add(rank=rank, pid=process.pid, node="here", metrics_address=loading or "127.0.0.1:1")
     return state
+
+
+def read_125_mb() -> str:
+    registry = CollectorRegistry()
+    Metrics(registry).read(125_000_000)
+    return metrics.serve("127.0.0.1", registry=registry)
 
 
 def lose_raylet() -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 from prometheus_client import Counter
 
 from cluster.identity import ProcessId
-from cluster.spec import Endpoint, HeadSpec
+from cluster.spec import HeadSpec
 from cluster.state import Folder, Instance, Record
 from cluster.supervisor import Modules, Supervisor
 from ossia.common import logs
 from ossia.common.errors import UserError
+from ossia.common.metrics import Endpoint
 from workers.model.layout import Layout
 from workers.runner.spec import RunnerSpec
 
@@ -47,13 +48,15 @@ async def main(name: str, port: int, controller_port: int, grace: float = 5.0) -
             log_folder=str(folder.logs),
             controller_port=controller_port,
             grace_s=grace,
-            processes=(Endpoint("supervisor", os.getpid(), "127.0.0.1:1"),),
+            processes=(Endpoint("supervisor", os.getpid(), "127.0.0.1", "127.0.0.1:1"),),
         )
         restarts = Counter("ossia_supervisor_restarts", "Restarts.", ["part"])
         modules = Modules(head=["tests.fakes.head"], gateway=["tests.fakes.gateway"])
         gateway = ["--host", "127.0.0.1", "--port", str(port)]
         try:
-            return await Supervisor(spec, gateway, Record(folder, instance), temporary, restarts, modules=modules).run()
+            return await Supervisor(
+                spec, gateway, Record(folder, instance), temporary, restarts, replica_bytes=1_000_000_000, modules=modules
+            ).run()
         except UserError as error:
             print(f"ossia: {error}", file=sys.stderr)
             return 2

@@ -22,7 +22,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from ossia.common import wire
 from ossia.common.errors import UserError
 from ossia.common.wire import FRAME_TOKENS
-from ossia.v1 import engine_pb2_grpc
+from ossia.v1 import engine_pb2, engine_pb2_grpc, fleet_pb2
 from ossia.v1.engine_pb2 import (
     FINISH_REASON_CANCELLED,
     FINISH_REASON_LENGTH,
@@ -37,6 +37,7 @@ from ossia.v1.engine_pb2 import (
     WatchKvRequest,
     WatchLoadRequest,
 )
+from router import replica
 from router.client import EngineClient
 from router.deltas import merge
 from router.engine import EngineError
@@ -178,6 +179,26 @@ async def test_what_an_inner_routers_queue_has_no_room_for_waits_in_the_outer_on
             assert service._router.queued == 1
             fleet.push(entry(engine))
             assert await asyncio.gather(*waiting) == [undisturbed(submit(n)) for n in range(3)]
+
+
+async def test_ranks_behind_a_router_are_known_as_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica, "REFRESH_S", 0.05)
+    async with FakeEngine() as engine:
+
+        def with_rank(pid: int) -> fleet_pb2.Replica:
+            known = entry(engine, "a")
+            known.ranks.add(rank=0, pid=pid)
+            return known
+
+        fleet = FakeFleet(with_rank(5))
+        async with served(source=fleet) as (inner, _):
+            router = Router(StaticFleet([inner]))
+            await router.start()
+            await asyncio.wait_for(router.wait_ready(), 10)
+            for pid in (5, 6):
+                fleet.push(with_rank(pid))
+                await eventually(lambda pid=pid: [rank.pid for each in router.replicas() for rank in each.ranks] == [pid])  # type: ignore[misc]
+            await router.close()
 
 
 async def test_cancel_reaches_the_engine_through_two_routers() -> None:
@@ -431,6 +452,9 @@ async def test_process_serves_and_stops_in_order() -> None:
                 if status == health_pb2.HealthCheckResponse.SERVING:
                     break
         async with wire.channel(address, "t") as channel:
+            card = await engine_pb2_grpc.EngineStub(channel).Describe(engine_pb2.DescribeRequest())
+            (own,) = card.processes
+            assert (own.part, own.pid) == ("router", child.pid)
             stubs: Any = reflection_pb2_grpc
             questions = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
             answer = await anext(aiter(stubs.ServerReflectionStub(channel).ServerReflectionInfo(questions)))

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import ray
 
+from ossia.common import wire
 from ossia.common.errors import UserError
 from workers import actor
 from workers.model.layout import Layout
@@ -26,7 +27,7 @@ def rank(host: str, checkpoint: str = "fine") -> actor.Rank:
 
 
 def test_every_interface_is_told_as_the_address_that_others_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actor, "_outward", lambda: "192.0.2.7")
+    monkeypatch.setattr(wire, "own_address", lambda: "192.0.2.7")
     info = rank("0.0.0.0").prepare().info
     assert info.metrics_address == "192.0.2.7:1"
     assert info.rendezvous == "127.0.0.1:2", "ranks meet inside the host: nothing guards the store"

@@ -66,6 +66,7 @@ def spec_file(folder: Path, checkpoint: Path, ranks: int, port: int = 0) -> Path
         "token": None,
         "log_folder": str(folder),
         "grace_s": 5.0,
+        "processes": [{"part": "head", "pid": 1, "node": "here", "metrics_address": "here:1"}],
     }
     file = folder / "spec.json"
     file.write_text(json.dumps(spec))
@@ -139,6 +140,7 @@ async def test_one_rank_serves_is_measured_logs_and_stops(tmp_path: Path, checkp
         assert (card.ready, card.epoch, list(card.model_names)) == (True, 3, ["tiny"])
         assert (card.vocab_size, card.max_context, list(card.stop_token_ids)) == (512, 512, [500])
         assert (card.dtype, card.layout.ranks, card.ranks[0].pid) == ("float32", 1, alone.ranks[0].pid)
+        assert [(process.part, process.metrics_address) for process in card.processes] == [("head", "here:1")]
         assert set(card.kernels) == {"attention", "experts", "linear"}
         tokens = await generate(alone.address, [5, 6, 7], 12)
         assert len(tokens) == 12 or tokens[-1] == 500

@@ -9,7 +9,8 @@ from workers.checkpoint.header import ITEM_BYTES, Entry, read_header
 from workers.checkpoint.names import Shape, is_dense_expert, is_packed, original, tensors
 from workers.checkpoint.settings import read_config, read_json
 from workers.model.config import ModelConfig
-from workers.model.layout import MX_BLOCK
+from workers.model.layout import MX_BLOCK, Shard
+from workers.model.slices import elements, rank_slice
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -57,6 +58,12 @@ def scan(path: str | Path) -> Contents:
         places[name] = Place(_entry(folder, entries, key), shape, rows.start if rows else 0)
         _check(places[name], name, _stored_shape(config, shape) if rows else shape)
     return Contents(folder, config, packed, places)
+
+
+def rank_bytes(contents: Contents, shard: Shard) -> int:
+    """Bytes of the files that this rank reads."""
+    places = contents.places.items()
+    return sum(elements(place.shape, rank_slice(shard, name)) * place.item_bytes for name, place in places)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from workers.checkpoint.contents import Contents, scan
+from workers.checkpoint.contents import rank_bytes, scan
 from workers.model.layout import Layout, Shard
-from workers.model.slices import elements, rank_slice
 
 
 @contextmanager
@@ -24,9 +23,3 @@ def loading(path: str | Path, layout: Layout, rank: int) -> Iterator[Callable[[i
             bar.update(count)
 
         yield advance
-
-
-def rank_bytes(contents: Contents, shard: Shard) -> int:
-    """Bytes of the files that this rank reads."""
-    places = contents.places.items()
-    return sum(elements(place.shape, rank_slice(shard, name)) * place.item_bytes for name, place in places)

@@ -4,6 +4,7 @@ from __future__ import annotations  # grpc's classes are generic in their stubs 
 
 import hmac
 import ipaddress
+import socket
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, TypeVar, cast
 
@@ -32,6 +33,7 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.so_reuseport", 0),
     ("grpc.use_local_subchannel_pool", 1),  # a new channel dials at once, whatever back-off an older one is in
 ]
+WILDCARDS = ("0.0.0.0", "::", "[::]")
 HEALTH_METHODS = "/grpc.health.v1.Health/"
 
 
@@ -72,6 +74,22 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def outward(address: str) -> str:
+    """host:port with this host's own address in the place of one that stands for every interface."""
+    host, _, port = address.rpartition(":")
+    return f"{own_address()}:{port}" if host in WILDCARDS else address
+
+
+def own_address() -> str:
+    """The address that this host, or pod, is reached at: that of its default route; loopback without one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        try:
+            datagrams.connect(("192.0.2.1", 9))  # sends nothing; the address is reserved for documentation
+        except OSError:
+            return "127.0.0.1"
+        return str(datagrams.getsockname()[0])
 
 
 def reflect(instance: aio.Server, *services: str) -> None:

@@ -939,6 +939,7 @@ class DescribeResponse(_message.Message):
     LAYOUT_FIELD_NUMBER: _builtins.int
     KERNELS_FIELD_NUMBER: _builtins.int
     RANKS_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """One life of the engine's process; a router's is its own."""
     ready: _builtins.bool
@@ -969,6 +970,10 @@ class DescribeResponse(_message.Message):
     def ranks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rank]:
         """Every rank of this engine; a router lists those of its replicas."""
 
+    @_builtins.property
+    def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Process]:
+        """Other processes of this engine, and a router's own, for metrics discovery; a router lists those of its fleet too."""
+
     def __init__(
         self,
         *,
@@ -982,10 +987,11 @@ class DescribeResponse(_message.Message):
         layout: Global___Layout | None = ...,
         kernels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ranks: _abc.Iterable[Global___Rank] | None = ...,
+        processes: _abc.Iterable[Global___Process] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "epoch", b"epoch", "kernels", b"kernels", "layout", b"layout", "max_context", b"max_context", "model_names", b"model_names", "ranks", b"ranks", "ready", b"ready", "stop_token_ids", b"stop_token_ids", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "epoch", b"epoch", "kernels", b"kernels", "layout", b"layout", "max_context", b"max_context", "model_names", b"model_names", "processes", b"processes", "ranks", b"ranks", "ready", b"ready", "stop_token_ids", b"stop_token_ids", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1046,3 +1052,35 @@ class Rank(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Rank: _TypeAlias = Rank  # noqa: Y015
+
+@_typing.final
+class Process(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    METRICS_ADDRESS_FIELD_NUMBER: _builtins.int
+    part: _builtins.str
+    """"controller", "head", "replica", "router", "supervisor"."""
+    pid: _builtins.int
+    """Process id on its node; 0 where that may change while the rest does not."""
+    node: _builtins.str
+    """Host name or address of the node."""
+    metrics_address: _builtins.str
+    """host:port of its Prometheus endpoint, path /metrics."""
+    def __init__(
+        self,
+        *,
+        part: _builtins.str = ...,
+        pid: _builtins.int = ...,
+        node: _builtins.str = ...,
+        metrics_address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics_address", b"metrics_address", "node", b"node", "part", b"part", "pid", b"pid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Process: _TypeAlias = Process  # noqa: Y015

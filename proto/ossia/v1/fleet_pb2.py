@@ -25,23 +25,21 @@ _sym_db = _symbol_database.Default()
 from ossia.v1 import engine_pb2 as ossia_dot_v1_dot_engine__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14ossia/v1/fleet.proto\x12\x08ossia.v1\x1a\x15ossia/v1/engine.proto\"\x0e\n\x0cWatchRequest\"w\n\nFleetState\x12\r\n\x05\x65poch\x18\x01 \x01(\x06\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12#\n\x08replicas\x18\x03 \x03(\x0b\x32\x11.ossia.v1.Replica\x12$\n\tprocesses\x18\x04 \x03(\x0b\x32\x11.ossia.v1.Process\"\xa0\x01\n\x07Replica\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.ossia.v1.ReplicaState\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x1d\n\x05ranks\x18\x05 \x03(\x0b\x32\x0e.ossia.v1.Rank\x12\x10\n\x08restarts\x18\x06 \x01(\r\x12\x0f\n\x07message\x18\x07 \x01(\t\"K\n\x07Process\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x17\n\x0fmetrics_address\x18\x04 \x01(\t*|\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16REPLICA_STATE_STARTING\x10\x01\x12\x17\n\x13REPLICA_STATE_READY\x10\x02\x12\x18\n\x14REPLICA_STATE_FAILED\x10\x03\x32@\n\x05\x46leet\x12\x37\n\x05Watch\x12\x16.ossia.v1.WatchRequest\x1a\x14.ossia.v1.FleetState0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14ossia/v1/fleet.proto\x12\x08ossia.v1\x1a\x15ossia/v1/engine.proto\"\x0e\n\x0cWatchRequest\"w\n\nFleetState\x12\r\n\x05\x65poch\x18\x01 \x01(\x06\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12#\n\x08replicas\x18\x03 \x03(\x0b\x32\x11.ossia.v1.Replica\x12$\n\tprocesses\x18\x04 \x03(\x0b\x32\x11.ossia.v1.Process\"\xa0\x01\n\x07Replica\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.ossia.v1.ReplicaState\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x1d\n\x05ranks\x18\x05 \x03(\x0b\x32\x0e.ossia.v1.Rank\x12\x10\n\x08restarts\x18\x06 \x01(\r\x12\x0f\n\x07message\x18\x07 \x01(\t*|\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16REPLICA_STATE_STARTING\x10\x01\x12\x17\n\x13REPLICA_STATE_READY\x10\x02\x12\x18\n\x14REPLICA_STATE_FAILED\x10\x03\x32@\n\x05\x46leet\x12\x37\n\x05Watch\x12\x16.ossia.v1.WatchRequest\x1a\x14.ossia.v1.FleetState0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ossia.v1.fleet_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REPLICASTATE']._serialized_start=434
-  _globals['_REPLICASTATE']._serialized_end=558
+  _globals['_REPLICASTATE']._serialized_start=357
+  _globals['_REPLICASTATE']._serialized_end=481
   _globals['_WATCHREQUEST']._serialized_start=57
   _globals['_WATCHREQUEST']._serialized_end=71
   _globals['_FLEETSTATE']._serialized_start=73
   _globals['_FLEETSTATE']._serialized_end=192
   _globals['_REPLICA']._serialized_start=195
   _globals['_REPLICA']._serialized_end=355
-  _globals['_PROCESS']._serialized_start=357
-  _globals['_PROCESS']._serialized_end=432
-  _globals['_FLEET']._serialized_start=560
-  _globals['_FLEET']._serialized_end=624
+  _globals['_FLEET']._serialized_start=483
+  _globals['_FLEET']._serialized_end=547
 # @@protoc_insertion_point(module_scope)

@@ -79,7 +79,7 @@ class FleetState(_message.Message):
         """Every replica that should be there, whatever its state."""
 
     @_builtins.property
-    def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Process]:
+    def processes(self) -> _containers.RepeatedCompositeFieldContainer[_engine_pb2.Process]:
         """Processes beside the ranks (controller, supervisor, ...), for metrics discovery."""
 
     def __init__(
@@ -88,7 +88,7 @@ class FleetState(_message.Message):
         epoch: _builtins.int = ...,
         version: _builtins.int = ...,
         replicas: _abc.Iterable[Global___Replica] | None = ...,
-        processes: _abc.Iterable[Global___Process] | None = ...,
+        processes: _abc.Iterable[_engine_pb2.Process] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -143,35 +143,3 @@ class Replica(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Replica: _TypeAlias = Replica  # noqa: Y015
-
-@_typing.final
-class Process(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PART_FIELD_NUMBER: _builtins.int
-    PID_FIELD_NUMBER: _builtins.int
-    NODE_FIELD_NUMBER: _builtins.int
-    METRICS_ADDRESS_FIELD_NUMBER: _builtins.int
-    part: _builtins.str
-    """"controller", "supervisor", "gateway", "router"."""
-    pid: _builtins.int
-    """Process id on its node."""
-    node: _builtins.str
-    """Host name or address of the node."""
-    metrics_address: _builtins.str
-    """host:port of its Prometheus endpoint, path /metrics."""
-    def __init__(
-        self,
-        *,
-        part: _builtins.str = ...,
-        pid: _builtins.int = ...,
-        node: _builtins.str = ...,
-        metrics_address: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics_address", b"metrics_address", "node", b"node", "part", b"part", "pid", b"pid"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Process: _TypeAlias = Process  # noqa: Y015

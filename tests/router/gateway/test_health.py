@@ -93,11 +93,13 @@ async def test_malformed_harmony_is_counted(start: Any) -> None:
 class Fleet:
     """What `targets` asks of a router."""
 
-    def processes(self) -> list[fleet_pb2.Process]:
+    def processes(self) -> list[engine_pb2.Process]:
         return [
-            fleet_pb2.Process(part="controller", pid=7, metrics_address="a:1"),
-            fleet_pb2.Process(part="gateway", pid=8, metrics_address="own:1"),
-            fleet_pb2.Process(part="mute", pid=9),
+            engine_pb2.Process(part="router", pid=7, metrics_address="a:1"),
+            engine_pb2.Process(part="controller", metrics_address="a:2"),
+            engine_pb2.Process(part="gateway", pid=8, metrics_address="own:1"),
+            engine_pb2.Process(part="mute", pid=9),
+            engine_pb2.Process(part="controller", metrics_address="a:2"),
         ]
 
     def replicas(self) -> list[fleet_pb2.Replica]:
@@ -108,7 +110,14 @@ class Fleet:
 def test_targets_list_every_process_once() -> None:
     assert list(targets(cast(Router, Fleet()), "own:1", pid=6)) == [
         Target("own:1", {"part": "gateway", "pid": "6"}),
-        Target("a:1", {"part": "controller", "pid": "7"}),
+        Target("a:1", {"part": "router", "pid": "7"}),
+        Target("a:2", {"part": "controller"}),
         Target("b:0", {"part": "rank", "replica": "replica-0", "rank": "0", "pid": "10"}),
         Target("b:1", {"part": "rank", "replica": "replica-0", "rank": "1", "pid": "11"}),
     ]
+
+
+def test_a_gateway_behind_tls_is_scraped_by_https_and_the_others_are_not() -> None:
+    own, *others = targets(cast(Router, Fleet()), "own:1", 6, "https")
+    assert own.labels["__scheme__"] == "https"
+    assert not any("__scheme__" in other.labels for other in others)

@@ -12,8 +12,9 @@ from ossia.common.errors import UserError
 from tests.workers.checkpoint.conftest import TINY
 from workers.checkpoint import checkpoint as module
 from workers.checkpoint import open_checkpoint
+from workers.checkpoint.contents import rank_bytes
 from workers.checkpoint.names import tensors
-from workers.checkpoint.progress import loading, rank_bytes
+from workers.checkpoint.progress import loading
 from workers.model.layout import RANKS, Layout, Shard
 from workers.model.slices import rank_slice
 
