@@ -13,12 +13,13 @@ from concurrent import futures
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ossia.common import logs, metrics, wire
 from ossia.common.errors import UserError
 from ossia.common.metrics import Endpoint
 from ossia.v1 import engine_pb2
+from workers import grammar
 from workers.engine import capacity
 from workers.engine.limits import Limits
 from workers.engine.thread import run_in_thread
@@ -69,6 +70,8 @@ class Shard:
 
     Every wait is bounded: a lost or hung peer makes the collectives fail within the runner's timeout, and that ends `wait`.
     """
+
+    reads_declarations: ClassVar[bool] = False  # as DescribeResponse has it
 
     def __init__(self, spec: ShardSpec, rank: int) -> None:
         wire.require_token(spec.host, spec.token)
@@ -146,20 +149,27 @@ class Shard:
 
             return build(spec, self._rank, self._store, progress)
 
+    def _compile(self, message: engine_pb2.Grammar, vocab_size: int) -> grammar.Compiled:
+        """What requests are held to."""
+        return grammar.compile(message, vocab_size)
+
     async def _lead(self, runner: Built, ranks: list[RankInfo]) -> str:
         spec = self._spec
         limits = limits_of(spec.runner, runner)
         sliding = limits.sliding_blocks * limits.block_size * (limits.window > 1)
         logger.info("the KV cache holds %s", capacity.described(limits.kv_tokens, sliding))
+        card = _card(spec, limits, runner.kernels, ranks)
+        card.reads_declarations = self.reads_declarations
         self._leader = Leader(
             runner,
             limits,
-            _card(spec, limits, runner.kernels, ranks),
+            card,
             host=spec.host,
             port=spec.port,
             token=spec.token,
             beat_s=spec.runner.collective_timeout_s / 3,
             metrics=self._metrics,
+            compile=self._compile,
         )
         return await self._leader.start()
 

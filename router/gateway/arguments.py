@@ -27,6 +27,11 @@ def held(parameters: Mapping[str, object] | None, strict: bool) -> Json:
     return _named(parameters) or {"type": "object"}
 
 
+def unheld(parameters: Mapping[str, object] | None, strict: bool) -> Json | None:
+    """What the function says of its arguments, where `held` is less."""
+    return None if strict or not parameters else dict(parameters)
+
+
 def _named(parameters: Mapping[str, object]) -> Json | None:
     """An object of the declared names, None where others may be meant."""
     names = parameters.get("properties")

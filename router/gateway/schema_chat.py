@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from ossia.common.vocabulary import SIZE
 from ossia.v1 import engine_pb2
-from router.gateway.arguments import held
+from router.gateway.arguments import held, unheld
 from router.gateway.errors import dumps, invalid
 from router.gateway.parsing import Closed, wrong
 from router.gateway.schema import GenerationBody
@@ -181,7 +181,9 @@ class ChatBody(GenerationBody):
         for place in self._callable:
             function = self.offered[place].function
             parameters = dumps(held(function.parameters, bool(function.strict)))
-            grammar.functions.add(recipient=f"functions.{function.name}", parameters=parameters)
+            more = unheld(function.parameters, bool(function.strict)) if card.reads_declarations else None
+            declared = dumps(more) if more else None
+            grammar.functions.add(recipient=f"functions.{function.name}", parameters=parameters, declared=declared)
         if must_call(self.tool_choice):
             grammar.tool_choice = engine_pb2.TOOL_CHOICE_REQUIRED
         if self.thinking_token_budget is not None:

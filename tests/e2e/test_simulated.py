@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import openai
 import pytest
 
@@ -15,6 +16,14 @@ from tests.e2e.serving import Serving
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 MODEL = "gpt-oss-20b"
 WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False}
+BOOKING = {
+    "type": "object",
+    "properties": {
+        "seat": {"type": "integer", "minimum": 7, "maximum": 9},
+        "code": {"type": "string", "pattern": "^[A-Z]{3}$"},
+    },
+    "required": ["seat", "code"],
+}
 ABSENT = """
 import sys
 
@@ -61,6 +70,14 @@ def test_an_agent_loop(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(model=MODEL, messages=messages, tools=tools)
     assert answer.choices[0].finish_reason == "stop"
     assert "sunny and 20 degrees" in (answer.choices[0].message.content or "")
+
+
+def test_arguments_fit_the_whole_schema_of_a_tool_that_is_not_strict(client: openai.OpenAI) -> None:
+    tools: Any = [{"type": "function", "function": {"name": "book", "parameters": BOOKING}}]
+    message: Any = {"role": "user", "content": "Book a seat."}
+    calls = client.chat.completions.create(model=MODEL, messages=[message], tools=tools).choices[0].message.tool_calls
+    assert calls and calls[0].type == "function"
+    jsonschema.validate(json.loads(calls[0].function.arguments), BOOKING)
 
 
 def test_a_schema_is_satisfied(client: openai.OpenAI) -> None:

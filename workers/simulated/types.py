@@ -1,7 +1,7 @@
 """Arguments that fit a function's type as harmony prompts print it: TypeScript, as oss-harmony writes it from a JSON schema.
 
-The prompt is all that is known of a function, as it is to a model. It tells types, names, enums and what is optional, not
-bounds, patterns or enums of numbers: arguments of strict functions are held to those by their grammar.
+The prompt is all that is known of a function here, as it is to a model. It tells types, names, enums and what is optional, not
+bounds, patterns or enums of numbers: arguments are held to those by their grammar (`workers.simulated.grammars`).
 
 Whoever writes the prompt may write anything here, and it is read between two steps: in time that grows with its length, and no
 deeper than `LEVELS`.

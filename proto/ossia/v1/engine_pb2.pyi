@@ -508,22 +508,33 @@ class Function(_message.Message):
 
     RECIPIENT_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    DECLARED_FIELD_NUMBER: _builtins.int
     recipient: _builtins.str
     """Its recipient: "functions.get_weather", or a built-in tool's such as "browser.search" or "python"."""
     parameters: _builtins.str
     """Present: the arguments must satisfy this JSON schema. Absent: they are free text."""
+    declared: _builtins.str
+    """What the function says that its arguments are, a JSON schema, where `parameters` holds them to less. It holds nothing: only
+    engines whose card has `reads_declarations` are told.
+    """
     def __init__(
         self,
         *,
         recipient: _builtins.str = ...,
         parameters: _builtins.str | None = ...,
+        declared: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_parameters", b"_parameters", "parameters", b"parameters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_declared", b"_declared", "_parameters", b"_parameters", "declared", b"declared", "parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parameters", b"_parameters", "parameters", b"parameters", "recipient", b"recipient"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_declared", b"_declared", "_parameters", b"_parameters", "declared", b"declared", "parameters", b"parameters", "recipient", b"recipient"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__declared: _TypeAlias = _typing.Literal["declared"]  # noqa: Y015
+    _WhichOneofArgType__declared: _TypeAlias = _typing.Literal["_declared", b"_declared"]  # noqa: Y015
     _WhichOneofReturnType__parameters: _TypeAlias = _typing.Literal["parameters"]  # noqa: Y015
     _WhichOneofArgType__parameters: _TypeAlias = _typing.Literal["_parameters", b"_parameters"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__declared) -> _WhichOneofReturnType__declared | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__parameters) -> _WhichOneofReturnType__parameters | None: ...
 
 Global___Function: _TypeAlias = Function  # noqa: Y015
@@ -940,6 +951,7 @@ class DescribeResponse(_message.Message):
     KERNELS_FIELD_NUMBER: _builtins.int
     RANKS_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
+    READS_DECLARATIONS_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """One life of the engine's process; a router's is its own."""
     ready: _builtins.bool
@@ -950,6 +962,8 @@ class DescribeResponse(_message.Message):
     """Ids below this are tokens."""
     dtype: _builtins.str
     """Of activations, KV cache and non-expert weights: "float32" or "bfloat16"."""
+    reads_declarations: _builtins.bool
+    """It makes arguments up, as a simulated engine does, and wants to know Function.declared."""
     @_builtins.property
     def model_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names the model is served under by default, the preferred one first."""
@@ -988,10 +1002,11 @@ class DescribeResponse(_message.Message):
         kernels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ranks: _abc.Iterable[Global___Rank] | None = ...,
         processes: _abc.Iterable[Global___Process] | None = ...,
+        reads_declarations: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "epoch", b"epoch", "kernels", b"kernels", "layout", b"layout", "max_context", b"max_context", "model_names", b"model_names", "processes", b"processes", "ranks", b"ranks", "ready", b"ready", "stop_token_ids", b"stop_token_ids", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "epoch", b"epoch", "kernels", b"kernels", "layout", b"layout", "max_context", b"max_context", "model_names", b"model_names", "processes", b"processes", "ranks", b"ranks", "reads_declarations", b"reads_declarations", "ready", b"ready", "stop_token_ids", b"stop_token_ids", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ossia.v1 import engine_pb2
-from router.gateway.arguments import held
+from router.gateway.arguments import held, unheld
 from router.gateway.errors import Json, dumps, invalid
 from router.gateway.responses import custom
 from router.gateway.responses.called import ApprovalRequest, CodeCall, McpCall, SearchCall, listing
@@ -60,6 +60,11 @@ class Offered(ABC):
         return None
 
     @property
+    def unheld(self) -> Json | None:
+        """What it says of them, where that is more."""
+        return None
+
+    @property
     def held_by(self) -> str | None:
         """The parameter that only a grammar can meet, for this tool."""
         return None
@@ -85,6 +90,10 @@ class OfferedFunction(Offered):
     @property
     def arguments(self) -> Json:
         return held(self.tool.parameters, bool(self.tool.strict))
+
+    @property
+    def unheld(self) -> Json | None:
+        return unheld(self.tool.parameters, bool(self.tool.strict))
 
     @property
     def held_by(self) -> str | None:
@@ -137,6 +146,10 @@ class OfferedMcp(Offered):
     def arguments(self) -> Json:
         return held(self.spec.parameters, strict=False)
 
+    @property
+    def unheld(self) -> Json | None:
+        return unheld(self.spec.parameters, strict=False)
+
     def chosen(self, choice: Chosen) -> bool:
         ours = isinstance(choice, McpChoice) and choice.server_label == self.tool.server_label
         return ours and getattr(choice, "name", None) in (None, self.spec.name)
@@ -162,6 +175,10 @@ class OfferedSearch(Offered):
     @property
     def arguments(self) -> Json:
         return held(self.declared.parameters, strict=False)
+
+    @property
+    def unheld(self) -> Json | None:
+        return unheld(self.declared.parameters, strict=False)
 
     def chosen(self, choice: Chosen) -> bool:
         return isinstance(choice, BuiltInChoice) and choice.type.startswith("web_search")
@@ -219,11 +236,12 @@ class Offer:
         specs = [tool.spec for tool in self.tools if isinstance(tool, OfferedMcp) and tool.tool.server_label == label]
         return listing(label, specs, self.servers[label].failure, stem, place)
 
-    def hold(self, grammar: engine_pb2.Grammar, callable_: Iterable[Offered], must_call: bool) -> None:
-        """Lets these be called and no other."""
+    def hold(self, grammar: engine_pb2.Grammar, callable_: Iterable[Offered], must_call: bool, declarations: bool) -> None:
+        """Lets these be called and no other; with `declarations`, the engine is told what they say of arguments as well."""
         for tool in callable_:
             parameters = None if tool.arguments is None else dumps(tool.arguments)
-            grammar.functions.add(recipient=tool.address, parameters=parameters)
+            declared = dumps(tool.unheld) if declarations and tool.unheld else None
+            grammar.functions.add(recipient=tool.address, parameters=parameters, declared=declared)
         if must_call and grammar.functions:
             grammar.tool_choice = engine_pb2.TOOL_CHOICE_REQUIRED
 

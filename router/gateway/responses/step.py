@@ -67,5 +67,6 @@ class Step:
             submit.sampling.max_tokens = self.tokens_left
         if card.vocab_size == SIZE and not self.body.ignore_eos:
             submit.grammar.harmony = True
-            self.offer.hold(submit.grammar, self.callable, self.offer.must_call and not self.index)
+            must_call = self.offer.must_call and not self.index
+            self.offer.hold(submit.grammar, self.callable, must_call, card.reads_declarations)
         return submit

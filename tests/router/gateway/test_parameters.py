@@ -133,6 +133,25 @@ TURNS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "responses"])
+async def test_an_engine_that_makes_arguments_up_is_told_what_functions_declare(start: Any, path: str) -> None:
+    """Where they are held to less."""
+    engine, functions = ScriptedEngine(answer("x")), [{**WEATHER, "strict": strict} for strict in (True, False)]
+    functions[1] = {**functions[1], "name": "other"}
+    assert isinstance(engine.card, engine_pb2.DescribeResponse)
+    engine.card.reads_declarations = True
+    gateway = await start(engine)
+    if path == "responses":
+        body = {"model": MODEL, "input": "Hi", "tools": [{"type": "function", **function} for function in functions]}
+    else:
+        body = {**CHAT, "tools": [{"type": "function", "function": function} for function in functions]}
+    response = await gateway.http.post(f"/v1/{path}", json=body)
+    assert response.status_code == 200, response.text
+    strict, other = engine.submits[0].grammar.functions
+    assert (strict.parameters, strict.HasField("declared")) == (WEATHER_TEXT, False)
+    assert (other.parameters == WEATHER_TEXT, other.declared) == (False, WEATHER_TEXT)
+
+
 @pytest.mark.parametrize(("asked", "expected"), TURNS)
 async def test_what_a_turn_is_held_to(start: Any, asked: Any, expected: str) -> None:
     (submit,) = await submitted(start, "chat/completions", {**CHAT, **asked})

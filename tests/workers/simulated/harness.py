@@ -7,11 +7,11 @@ from ossia.common.vocabulary import SIZE, decode
 from ossia.v1 import engine_pb2
 from router.harmony.render import render
 from router.harmony.types import Effort, Message, Tool, ToolCall
-from workers import grammar
 from workers.engine.limits import Limits
 from workers.engine.report import Output
 from workers.engine.sampling import Sampling
 from workers.engine.stepper import Stepper
+from workers.simulated import grammars
 from workers.simulated.costs import Costs
 from workers.simulated.models import MODELS
 from workers.simulated.runner import SimulatedRunner
@@ -44,7 +44,7 @@ class Harness:
 
     def submit(self, prompt: Sequence[int], sampling: Sampling, held: engine_pb2.Grammar | None = None, **fields: Any) -> int:
         """The request's number."""
-        start = grammar.compile(held, SIZE).start() if held is not None else None
+        start = grammars.compile(held, SIZE).start() if held is not None else None
         self.outputs.append([])
         number = len(self.outputs) - 1
         self.stepper.submit(self.limits.accept((0, number), prompt, sampling, grammar=start, **fields))

@@ -154,20 +154,33 @@ def test_contents() -> None:
     assert final(say(prompt, held(lark=numbers))).isdigit()
 
 
-def test_strict_arguments_have_bounds_that_the_prompt_does_not_tell() -> None:
-    schema = {
-        "type": "object",
-        "properties": {
-            "day": {"type": "string", "format": "date"},
-            "seats": {"type": "integer", "minimum": 7, "maximum": 9},
-            "code": {"type": "string", "pattern": "^[A-Z]{3}-[0-9]{4}$"},
-        },
-        "required": ["day", "seats", "code"],
-        "additionalProperties": False,
-    }
-    function = engine_pb2.Function(recipient="functions.act", parameters=json.dumps(schema))
-    required = held(functions=[function], tool_choice=engine_pb2.TOOL_CHOICE_REQUIRED)
-    jsonschema.validate(arguments(say(asked("Book it", parameters(schema)), required)), schema)
+BOOKING = {
+    "type": "object",
+    "properties": {
+        "day": {"type": "string", "format": "date"},
+        "seats": {"type": "integer", "minimum": 7, "maximum": 9},
+        "code": {"type": "string", "pattern": "^[A-Z]{3}-[0-9]{4}$"},
+        "row": {"enum": [12, 14]},
+    },
+    "required": ["day", "seats", "code", "row"],
+}
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_arguments_fit_what_the_prompt_does_not_tell(strict: bool) -> None:
+    """Bounds, patterns, formats and numbers to choose from."""
+    schemas = {"parameters": json.dumps(BOOKING)} if strict else {"parameters": "{}", "declared": json.dumps(BOOKING)}
+    required = held(functions=[engine_pb2.Function(recipient="functions.act", **schemas)])
+    jsonschema.validate(arguments(say(asked("Book it", parameters(BOOKING)), required)), BOOKING)
+
+
+def test_arguments_that_no_grammar_holds_to_all_that_is_declared_fit_the_rest() -> None:
+    schema = {"type": "object", "properties": {"day": {"type": "array", "uniqueItems": True}, "at": {}}, "required": ["day"]}
+    at_least = json.dumps({"type": "object", "properties": {"day": {}}, "additionalProperties": False})
+    function = engine_pb2.Function(recipient="functions.act", parameters=at_least, declared=json.dumps(schema))
+    found = arguments(say(asked("Book it", parameters(schema)), held(functions=[function])))
+    jsonschema.validate(found, schema)
+    assert list(found) == ["day"]
 
 
 def test_schemas_of_every_shape_are_satisfied() -> None:
