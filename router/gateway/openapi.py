@@ -7,20 +7,23 @@ A part declares what a handler takes and gives where it is defined; the handler'
         \"""Files that were uploaded, newest first.\"""
 """
 
+import functools
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from typing_extensions import TypedDict
 
 from router.gateway.errors import Json
+from router.gateway.query import Query
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Response]])
 JSON = "application/json"
@@ -50,16 +53,24 @@ class Operation:
     tag: str  # the heading under which it is listed
     body: Any = None  # of the request; None: it has none
     takes: str = JSON
-    query: type[BaseModel] | None = None
+    query: type[Query] = Query
     answer: Any = Json
     gives: str = JSON
     events: Any = None  # what a stream's events hold, where the answer may be one
     error: Any = Error
 
     def __call__(self, handler: Handler) -> Handler:
-        """Declares this handler."""
-        handler.__dict__["operation"] = self
-        return handler
+        """Declares this handler, and refuses what its query does not take."""
+
+        @functools.wraps(handler)
+        async def checked(*arguments: Any) -> Response:
+            request: Request = arguments[-1]
+            if request.scope["query_string"]:
+                self.query.of(request)
+            return await handler(*arguments)
+
+        checked.__dict__["operation"] = self
+        return cast(Handler, checked)
 
     @property
     def types(self) -> Iterator[tuple[str, JsonSchemaMode, Any]]:
@@ -92,9 +103,12 @@ def document(routes: Iterable[BaseRoute]) -> Json:
         "paths": paths,
         "components": {
             "schemas": shared,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
         },
-        "security": [{}, {"key": []}],  # the operator says whether a key is asked for
+        "security": [{}, {"key": []}, {"x-api-key": []}],  # the operator says whether a key is asked for
     }
 
 
@@ -160,10 +174,8 @@ def _in_path(route: Route) -> Iterator[Json]:
 
 
 def _in_query(operation: Operation) -> Iterator[Json]:
-    if operation.query is None:
-        return
     described = operation.query.model_json_schema()
-    for name, schema in described["properties"].items():
+    for name, schema in described.get("properties", {}).items():
         required = name in described.get("required", ())
         style = {"style": "deepObject"} if schema.get("type") == "object" else {}  # metadata[key]=value
         yield {"name": name, "in": "query", "required": required, "schema": schema, **style}

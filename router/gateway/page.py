@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from router.gateway.openapi import Operation
+from router.gateway.query import AnyQuery
 
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
@@ -39,7 +40,7 @@ class Page:
             "cache-control": "no-cache",
         }
 
-    @Operation("Operation", answer=str, gives="text/html")
+    @Operation("Operation", query=AnyQuery, answer=str, gives="text/html")
     async def page(self, request: Request) -> Response:
         """A page to talk to the model and to see the cluster."""
         return HTMLResponse(self._html, headers=self._headers)

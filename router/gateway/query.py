@@ -43,6 +43,12 @@ class Query(BaseModel):
             raise _translated(error) from None
 
 
+class AnyQuery(Query):
+    """For pages, whose addresses people pass on with whatever was added to them."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 class PageQuery(Query):
     """Which page: so many items behind the one with the id `after`."""
 

@@ -11,6 +11,7 @@ from router.gateway.errors import Json, dumps
 from router.gateway.manual import STYLE, manual
 from router.gateway.openapi import JSON, Operation, document
 from router.gateway.page import hashed
+from router.gateway.query import AnyQuery
 
 
 class Reference:
@@ -35,7 +36,7 @@ class Reference:
         """This document."""
         return Response(dumps(self._document), media_type=JSON)
 
-    @Operation("Operation", answer=str, gives="text/html")
+    @Operation("Operation", query=AnyQuery, answer=str, gives="text/html")
     async def people(self, request: Request) -> Response:
         """This document as a page."""
         policy = f"default-src 'none'; style-src {hashed(STYLE)}; base-uri 'none'; frame-ancestors 'none'"

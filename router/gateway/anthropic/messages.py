@@ -18,8 +18,15 @@ from router.gateway.chat import ChatChoice
 from router.gateway.conversation import prompt
 from router.gateway.intake import Intake
 from router.gateway.openapi import Operation
+from router.gateway.query import Query
 from router.gateway.sse import EventStream, Whole
 from router.gateway.tokens import Rendered, rendered
+
+
+class BetaQuery(Query):
+    """Anthropic's clients say so where they use what is new there, which asks for nothing by itself."""
+
+    beta: bool | None = None
 
 
 class Messages:
@@ -35,7 +42,7 @@ class Messages:
             Route(f"{PATH}/render", self.render, methods=["POST"]),
         ]
 
-    @Operation("Messages", body=MessagesBody, answer=MessageAnswer, events=MessageEvent, error=MessageError)
+    @Operation("Messages", query=BetaQuery, body=MessagesBody, answer=MessageAnswer, events=MessageEvent, error=MessageError)
     async def create(self, request: Request) -> Response:
         """Continues a conversation as Anthropic's API does; streams or answers whole."""
         intake = self._intake
@@ -55,7 +62,7 @@ class Messages:
             return EventStream(answer.chunks(), intake.settings.admission_s, intake.settings.ping_s, EVENTS)
         return Whole(answer.whole())
 
-    @Operation("Messages", body=CountBody, answer=TokenCount, error=MessageError)
+    @Operation("Messages", query=BetaQuery, body=CountBody, answer=TokenCount, error=MessageError)
     async def count(self, request: Request) -> Response:
         """The tokens of a prompt, which are not generated from."""
         intake = self._intake

@@ -99,7 +99,6 @@ class ResponsesApi:
     @Operation("Responses", query=Query)
     async def delete(self, request: Request) -> Response:
         """Deletes a stored response, and ends one in the background."""
-        Query.of(request)
         id_ = request.path_params["id"]
         await self._background.delete(request.state.principal.tenant, id_)
         return JSONResponse({"id": id_, "object": "response", "deleted": True})

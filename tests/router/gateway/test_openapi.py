@@ -40,6 +40,26 @@ def test_every_route_declares_what_it_does(app: Starlette) -> None:
         assert inspect.getdoc(route.endpoint), f"{route.path}: its handler lacks a docstring"
 
 
+def test_what_a_query_does_not_take_is_refused_by_every_route(app: Starlette) -> None:
+    client = TestClient(app)
+    for route in app.routes:
+        assert isinstance(route, Route)
+        path = re.sub(r"{\w+(:\w+)?}", "x", route.path)
+        for method in (route.methods or set()) - {"HEAD"}:
+            refused = client.request(method, path, params={"limitt": 1})
+            if route.path in ("/", "/docs"):  # for people, who pass on what others have added
+                assert refused.status_code == 200
+            else:
+                assert (path, refused.status_code) == (path, 400)
+                assert "limitt" in refused.text
+
+
+def test_a_key_may_come_in_either_header(document: dict[str, Any]) -> None:
+    schemes = document["components"]["securitySchemes"]
+    assert document["security"] == [{}, *({name: []} for name in schemes)]
+    assert {scheme.get("name", "authorization") for scheme in schemes.values()} == {"authorization", "x-api-key"}
+
+
 def test_every_route_and_method_is_told_once(app: Starlette, document: dict[str, Any]) -> None:
     served = {
         (re.sub(r":\w+}", "}", route.path), method.lower())

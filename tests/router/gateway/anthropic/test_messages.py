@@ -44,6 +44,12 @@ def shown(message: Any) -> list[tuple[str, object]]:
     return [(block.type, getattr(block, said[block.type])) for block in message.content]
 
 
+async def test_what_a_client_calls_beta_is_answered_alike(connect: Callable) -> None:
+    client = await connect(ScriptedEngine(*pairs(answer("Hello"), 3)))
+    assert shown(await client.beta.messages.create(**ASK)) == [("text", "Hello")]  # which asks with ?beta=true
+    assert (await client.beta.messages.count_tokens(model=MODEL, messages=ASK["messages"])).input_tokens > 1
+
+
 @pytest.mark.parametrize("size", [1, 3, 100])
 async def test_a_stream_and_a_whole_answer_say_the_same(connect: Callable, size: int) -> None:
     tokens = answer("Hello, wörld 👋!", "Say hello.")
