@@ -122,7 +122,7 @@ def test_a_prompt_is_gone_on_with_from_its_last_whole_block() -> None:
     for number, length in enumerate((10 * BLOCK, 20 * BLOCK, 20 * BLOCK + 1)):
         document, answer = encode(prose(number, 400)), encode(prose(number + 10, 100))[: 2 * LIMITS.window]
         prompts = (document[:length], [*document[:length], *answer[5:60]], document[:length])
-        cached = []
+        cached: list[int] = []
         for prompt in prompts:
             runner.script = [*prompt, *answer, RETURN]
             cached.append(run(stepper, 3 * number + len(cached), prompt).cached_tokens)
