@@ -45,7 +45,7 @@ class Api:
         card = await intake.models.resolve(body.model, request.state.principal)
         body.check_vocabulary(card)
         tenant = request.state.principal.tenant
-        submits = intake.submits(body, [await prompt(intake, body, size, tenant)], card)
+        submits = await intake.submits(body, [await prompt(intake, body, size, tenant)], card, size)
         keep = functools.partial(intake.thoughts.keep, tenant, stored=body.store is not False)
         store = functools.partial(self._kept.put, tenant, body) if body.store else None
         source, shown = intake.source(request, body), request.state.principal.reasoning
@@ -60,7 +60,7 @@ class Api:
         card = await intake.models.resolve(body.model, request.state.principal)
         body.check_vocabulary(card)
         prompts = await intake.prepare(size, lambda: [_tokens(given) for given in body.prompts])
-        submits = intake.submits(body, prompts, card)
+        submits = await intake.submits(body, prompts, card, size)
         return self._answer(request, CompletionAnswer(intake.source(request, body), body, submits, card), body.stream)
 
     @Operation("Models", answer=ModelList)

@@ -114,8 +114,13 @@ class Intake:
         highest = None if principal.highest_priority is None else -principal.highest_priority
         return Source(self._engine, self._metrics, request_id, traceparent, principal.tenant, grant, highest)
 
-    def submits(self, body: Asked, prompts: Sequence[list[int]], card: engine_pb2.DescribeResponse) -> list[engine_pb2.Submit]:
-        """What the engine is asked: each prompt's choices, one prompt after the other."""
+    async def submits(
+        self, body: Asked, prompts: Sequence[list[int]], card: engine_pb2.DescribeResponse, size: int
+    ) -> list[engine_pb2.Submit]:
+        """What the engine is asked of a body of `size` bytes: each prompt's choices, one prompt after the other."""
+        return await self.prepare(size, lambda: self._submits(body, prompts, card))
+
+    def _submits(self, body: Asked, prompts: Sequence[list[int]], card: engine_pb2.DescribeResponse) -> list[engine_pb2.Submit]:
         most = self.settings.max_output_tokens // (len(prompts) * body.choices)
         submits: list[engine_pb2.Submit] = []
         for prompt in prompts:

@@ -81,7 +81,7 @@ class Kept:
     @Operation("Chat", body=TagBody, answer=StoredChat)
     async def update(self, request: Request) -> Response:
         """Changes a stored completion's metadata."""
-        body = TagBody.parse(await self._intake.read(request))
+        body, _ = await self._intake.body(request, TagBody)
         completion = await self._store.update(request.state.principal.tenant, request.path_params["id"], body.metadata or {})
         if completion is None:
             raise _missing(request.path_params["id"])

@@ -12,7 +12,7 @@ from router.gateway.errors import ApiError, Json, invalid
 _MOST_SHOWN = 3  # values of a parameter
 _MOST_CHARACTERS = 300  # of a message: some quote what the client sent
 _TAGS = ("union_tag_invalid", "union_tag_not_found")
-_NOTHING = (None, "", [], {})
+_NOTHING: tuple[object, ...] = (None, "", [], {})
 
 
 class Strict(BaseModel):

@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from router.gateway.errors import ApiError, ClientGone, Json, dumps, log_failure, seen
+from router.gateway.errors import ApiError, ClientGone, Json, log_failure, seen
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class Whole(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await until_disconnect(receive, self._work)
-        await Response(dumps(body), media_type="application/json")(scope, receive, send)
+        await Response(to_json(body), media_type="application/json")(scope, receive, send)
 
 
 class EventStream(Response):

@@ -13,6 +13,7 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from ossia.common.errors import UserError
 from router.store.text import storable
@@ -33,11 +34,11 @@ class Seal:
 
     def dump(self, document: object, *place: object) -> bytes:
         """A JSON-able document, for this place. Lone surrogates, which JSON can spell, survive."""
-        return self.close(_ENCODER.encode(document).encode("utf-8", "surrogatepass"), *place)
+        return self.close(_written(document), *place)
 
     def load(self, content: bytes, *place: object) -> Any:
         """The inverse of `dump`. Raises UserError where no key fits."""
-        return json.loads(self.open(content, *place).decode("utf-8", "surrogatepass"))
+        return _read(self.open(content, *place))
 
     def close(self, data: bytes, *place: object) -> bytes:
         """Bytes, for this place."""
@@ -61,6 +62,21 @@ class Seal:
     def fresh(self, content: bytes) -> bool:
         """Whether `close` would use the same key today, or none."""
         return content[1:5] == self._first if content[:1] == _SEALED else self._first is None
+
+
+def _written(document: object) -> bytes:
+    """JSON by pydantic's encoder, five times as fast as Python's; which writes what that does not: half a surrogate pair."""
+    try:
+        return to_json(document)
+    except PydanticSerializationError:
+        return _ENCODER.encode(document).encode("utf-8", "surrogatepass")
+
+
+def _read(data: bytes) -> Any:
+    try:
+        return from_json(data)
+    except ValueError:  # half a pair, or nested too deeply for it
+        return json.loads(data.decode("utf-8", "surrogatepass"))
 
 
 def _spelled(place: tuple[object, ...]) -> bytes:

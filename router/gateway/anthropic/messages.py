@@ -52,7 +52,7 @@ class Messages:
         card = await intake.models.resolve(body.model, request.state.principal)
         chat.check_vocabulary(card)
         tenant = request.state.principal.tenant
-        (submit,) = intake.submits(chat, [await prompt(intake, chat, size, tenant)], card)
+        (submit,) = await intake.submits(chat, [await prompt(intake, chat, size, tenant)], card, size)
         cut = _fit(submit, card)
         keep = functools.partial(intake.thoughts.keep, tenant, stored=True)
         choice = ChatChoice(intake.source(request, chat), chat, submit, card, keep)

@@ -5,7 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/conversations.
 
 import secrets
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field
 from starlette.requests import Request
@@ -17,7 +17,7 @@ from router.gateway.intake import Intake
 from router.gateway.openapi import Operation
 from router.gateway.parsing import Body
 from router.gateway.query import listed
-from router.gateway.responses.items import InputItem, Item, Reference, identified
+from router.gateway.responses.items import InputItem, Reference, identified
 from router.gateway.responses.query import PageQuery, Query
 from router.gateway.responses.sealed import Sealed
 from router.gateway.responses.view import View, of_tenant
@@ -49,6 +49,9 @@ class AddBody(Body):
     items: Items
 
 
+B = TypeVar("B", CreateBody, AddBody)
+
+
 class ConversationsApi:
     """Every method is an endpoint; each raises ApiError for whatever is not a 200."""
 
@@ -72,8 +75,8 @@ class ConversationsApi:
     @Operation("Conversations", body=CreateBody)
     async def create(self, request: Request) -> Response:
         """Makes a conversation."""
-        body = CreateBody.parse(await self._intake.read(request) or b"{}")
-        items = _identified(body.items or ())
+        raw = await self._intake.read(request) or b"{}"
+        body, items = await self._intake.prepare(len(raw), lambda: _items(CreateBody.parse(raw)))
         try:
             made = await self._store.create(request.state.principal.tenant, dict(body.metadata or {}), items)
         except Duplicate:
@@ -89,7 +92,7 @@ class ConversationsApi:
     @Operation("Conversations", body=UpdateBody)
     async def update(self, request: Request) -> Response:
         """Puts metadata in place of what it has."""
-        body = UpdateBody.parse(await self._intake.read(request))
+        body, _ = await self._intake.body(request, UpdateBody)
         id_, metadata = request.path_params["id"], dict[str, object](body.metadata or {})
         return JSONResponse(_shown(_found(await self._store.update(request.state.principal.tenant, id_, metadata), id_)))
 
@@ -105,7 +108,8 @@ class ConversationsApi:
     async def add(self, request: Request) -> Response:
         """Puts items at its end."""
         query, tenant, id_ = Query.of(request), request.state.principal.tenant, request.path_params["id"]
-        items = _identified(AddBody.parse(await self._intake.read(request)).items)
+        raw = await self._intake.read(request)
+        _, items = await self._intake.prepare(len(raw), lambda: _items(AddBody.parse(raw)))
         try:
             if not await self._store.add(tenant, id_, items):
                 raise not_found("conversation", id_)
@@ -147,11 +151,13 @@ class ConversationsApi:
         return of_tenant(await self._sealed.open(), tenant, query.include)
 
 
-def _identified(items: Sequence[Item]) -> list[Json]:
+def _items(body: B) -> tuple[B, list[Json]]:
+    """The body, and its items as they are kept."""
+    items = body.items or []
     for place, item in enumerate(items):
         if isinstance(item, Reference):
             raise invalid("references are for the input of responses", f"items[{place}]", "unsupported_value")
-    return identified(items, f"conv_{secrets.token_hex(16)}")
+    return body, identified(items, f"conv_{secrets.token_hex(16)}")
 
 
 def _found(conversation: Conversation | None, id_: str) -> Conversation:

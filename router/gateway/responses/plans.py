@@ -99,7 +99,7 @@ class Plans:
     ) -> Prompt:
         sealed, size = await self.sealed.open(), size + weight(history)
         unseal = functools.partial(sealed.unseal, principal.tenant)
-        offered = self.offered(body, id_, [*history, *items])
+        offered = await self.intake.prepare(size, lambda: self.offered(body, id_, [*history, *items]))
         transcript = await self.intake.prepare(size, lambda: begun(body.instructions, history, items, unseal))
         transcript.messages = await self.intake.thoughts.recall(principal.tenant, transcript.messages)
         effort = body.effort(self.intake.settings.default_effort)

@@ -179,7 +179,7 @@ class Run:
             if room < 1 or left == 0:
                 return None
         step = Step(plan.body, plan.offer, len(self._choices), plan.seed, left, self._calls_left)
-        (submit,) = self._intake.submits(step, [prompt], plan.card)
+        (submit,) = await self._intake.submits(step, [prompt], plan.card, size)
         return step, submit
 
     async def _call(self, call: Called) -> AsyncGenerator[list[Json], None]:
