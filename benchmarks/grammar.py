@@ -6,8 +6,9 @@
 of the tokens that had no alternative. Tokens are drawn evenly, which is harder on grammars than what models write.
 
 Then MODEL, by default ossia-tiny, runs so many requests at once on one rank, temperature 1, held to nothing and to each
-grammar: `step_ms` is the median of the steps that decode, `mask_us` what all masks of one step take of its thread (p50, p99),
-`share` their part of the time of all steps, and `grammar_share` that of masks, accepted tokens and drafts.
+grammar: `step_ms` is the median of the steps that decode, `mask_us` what all masks of one step take (p50, p99), `share` that
+time beside the time of all steps, and `grammar_share` that of masks, accepted tokens and drafts. Masks are computed while the
+model runs: what steps owe to them is how much longer they take than those held to nothing.
 """
 
 import argparse
@@ -118,17 +119,28 @@ class Spent:
 
 
 class Timed:
-    """A grammar that adds what its calls take to the last of `spent`, which all share. What other threads do is not counted."""
+    """A grammar that adds what its calls take, in whatever thread, to the last of `spent`, which all share."""
 
-    def __init__(self, grammar: Grammar, spent: list[Spent]) -> None:
+    def __init__(self, grammar: Grammar, spent: list[Spent], lock: threading.Lock) -> None:
         self._grammar = grammar
         self._spent = spent
-        self._thread = threading.get_ident()
+        self._lock = lock
+
+    @property
+    def slow(self) -> bool:
+        return self._grammar.slow
+
+    @property
+    def stalled(self) -> bool:
+        return self._grammar.stalled
+
+    def renew(self) -> None:
+        self._grammar.renew()
 
     def mask(self) -> Allowed:
         begin = time.perf_counter()
         mask = self._grammar.mask()
-        if threading.get_ident() == self._thread:
+        with self._lock:
             self._spent[-1].masks += time.perf_counter() - begin
         return mask
 
@@ -148,17 +160,17 @@ class Timed:
     def _rest(self) -> Iterator[None]:
         begin = time.perf_counter()
         yield
-        if threading.get_ident() == self._thread:
+        with self._lock:
             self._spent[-1].rest += time.perf_counter() - begin
 
 
 def steps(runner: Runner, limits: Limits, message: engine_pb2.Grammar | None, batch: int, tokens: int) -> dict[str, object]:
     """The times of steps in which `batch` requests with the grammar decode up to so many tokens."""
     compiled = None if message is None else grammar.compile(message, SIZE)
-    spent, stepper = [Spent()], Stepper(runner, limits)
+    spent, lock, stepper = [Spent()], threading.Lock(), Stepper(runner, limits)
     for number in range(batch):
         sampling = Sampling(temperature=1.0, seed=number, max_tokens=tokens)
-        state = Timed(compiled.start(), spent) if compiled else None
+        state = Timed(compiled.start(), spent, lock) if compiled else None
         stepper.submit(limits.accept((0, number), [1000 + number] * 16, sampling, grammar=state))
     stepper.step()  # the prompts
     seconds: list[float] = []
