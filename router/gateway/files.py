@@ -17,6 +17,7 @@ from router.gateway.errors import ApiError, Json, invalid, not_found
 from router.gateway.openapi import Operation
 from router.gateway.query import PageQuery, listed
 from router.gateway.settings import Settings
+from router.gateway.shapes_stored import Deleted, File, FilePage
 from router.gateway.upload import Upload
 from router.store.store import Store
 
@@ -57,7 +58,7 @@ class Files:
             Route("/v1/files/{id}/content", self.content, methods=["GET"]),
         ]
 
-    @Operation("Files", body=FileForm, takes="multipart/form-data")
+    @Operation("Files", body=FileForm, takes="multipart/form-data", answer=File)
     async def create(self, request: Request) -> Response:
         """Stores a file, as it comes in."""
         upload = Upload(request, self._settings.max_file_bytes)
@@ -69,7 +70,7 @@ class Files:
 
         return JSONResponse(await self._files.put(request.state.principal.tenant, id_, upload.content(), describe))
 
-    @Operation("Files", query=FileQuery)
+    @Operation("Files", query=FileQuery, answer=FilePage)
     async def list(self, request: Request) -> Response:
         """The files there are."""
         query = FileQuery.of(request)
@@ -79,12 +80,12 @@ class Files:
             raise invalid("there is no such file", "after")
         return JSONResponse(listed(page.data, more=page.more))
 
-    @Operation("Files")
+    @Operation("Files", answer=File)
     async def retrieve(self, request: Request) -> Response:
         """A file, without what is in it."""
         return JSONResponse(await self._find(request))
 
-    @Operation("Files")
+    @Operation("Files", answer=Deleted)
     async def delete(self, request: Request) -> Response:
         """Deletes a file."""
         id_ = request.path_params["id"]

@@ -20,6 +20,7 @@ from router.gateway.query import PageQuery, listed, page
 from router.gateway.schema_chat import ChatBody, Metadata
 from router.gateway.schema_messages import text
 from router.gateway.shapes import StoredChat
+from router.gateway.shapes_stored import ChatPage, Deleted, ItemPage
 from router.store.completions import Completions, StoredCompletion
 
 _PATH = "/v1/chat/completions"
@@ -63,7 +64,7 @@ class Kept:
         """Stores an answer with what it answers."""
         await self._store.put(tenant, completion, list(_messages(str(completion["id"]), body)), body.metadata or {})
 
-    @Operation("Chat", query=CompletionQuery)
+    @Operation("Chat", query=CompletionQuery, answer=ChatPage)
     async def list(self, request: Request) -> Response:
         """Completions that were stored, the oldest first."""
         query = CompletionQuery.of(request)
@@ -87,7 +88,7 @@ class Kept:
             raise _missing(request.path_params["id"])
         return _json(completion)
 
-    @Operation("Chat")
+    @Operation("Chat", answer=Deleted)
     async def delete(self, request: Request) -> Response:
         """Deletes a stored completion."""
         id_ = request.path_params["id"]
@@ -95,7 +96,7 @@ class Kept:
             raise _missing(id_)
         return _json({"object": "chat.completion.deleted", "id": id_, "deleted": True})
 
-    @Operation("Chat", query=MessageQuery)
+    @Operation("Chat", query=MessageQuery, answer=ItemPage)
     async def messages(self, request: Request) -> Response:
         """The messages that a stored completion answers."""
         query = MessageQuery.of(request)

@@ -22,6 +22,7 @@ from router.gateway.openapi import Operation
 from router.gateway.parsing import Body, Closed
 from router.gateway.query import PageQuery, listed
 from router.gateway.schema_chat import Metadata
+from router.gateway.shapes_stored import Batch, BatchPage
 from router.shares import Shares
 from router.store.store import Store
 
@@ -72,7 +73,7 @@ class Batches:
             Route("/v1/batches/{id}/cancel", self.cancel, methods=["POST"]),
         ]
 
-    @Operation("Batches", body=BatchBody)
+    @Operation("Batches", body=BatchBody, answer=Batch)
     async def create(self, request: Request) -> Response:
         """Begins to answer the requests of a file."""
         body = BatchBody.parse(await self._intake.read(request))
@@ -88,7 +89,7 @@ class Batches:
             await self._store.work.add(KIND, str(batch["id"]), principal.tenant, principal.stored())
         return JSONResponse(batch)
 
-    @Operation("Batches", query=BatchQuery)
+    @Operation("Batches", query=BatchQuery, answer=BatchPage)
     async def list(self, request: Request) -> Response:
         """The batches there are, the newest first."""
         query = BatchQuery.of(request)
@@ -97,7 +98,7 @@ class Batches:
             raise invalid("there is no such batch", "after")
         return JSONResponse(listed([await self._counted(batch) for batch in page.data], more=page.more))
 
-    @Operation("Batches")
+    @Operation("Batches", answer=Batch)
     async def retrieve(self, request: Request) -> Response:
         """A batch, as far as it is."""
         id_ = request.path_params["id"]
@@ -106,7 +107,7 @@ class Batches:
             raise not_found("batch", id_, "id")
         return JSONResponse(await self._counted(batch))
 
-    @Operation("Batches")
+    @Operation("Batches", answer=Batch)
     async def cancel(self, request: Request) -> Response:
         """Ends a batch; what it has answered goes into its output."""
         id_ = request.path_params["id"]

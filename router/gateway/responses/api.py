@@ -24,6 +24,7 @@ from router.gateway.responses.schema import InputTokensBody, ResponseBody
 from router.gateway.responses.sealed import Sealed
 from router.gateway.responses.state import State
 from router.gateway.responses.view import View, of_tenant
+from router.gateway.shapes_stored import Deleted, InputTokens, ItemPage, ResponseEvent, ResponseObject
 from router.gateway.sse import Dialect, EventStream, Whole
 from router.gateway.tokens import Rendered, rendered
 from router.store.store import Store
@@ -64,7 +65,7 @@ class ResponsesApi:
             Route(f"{one}/input_items", self.input_items, methods=["GET"]),
         ]
 
-    @Operation("Responses", body=ResponseBody, events=Json)
+    @Operation("Responses", body=ResponseBody, answer=ResponseObject, events=ResponseEvent)
     async def create(self, request: Request) -> Response:
         """Makes a response; streams, answers whole, or works in the background."""
         intake, principal = self._intake, request.state.principal
@@ -85,7 +86,7 @@ class ResponsesApi:
             return self._stream(self._events(run, plan, view, principal.tenant))
         return Whole(self._whole(run, plan, view, principal.tenant))
 
-    @Operation("Responses", query=RetrieveQuery, events=Json)
+    @Operation("Responses", query=RetrieveQuery, answer=ResponseObject, events=ResponseEvent)
     async def retrieve(self, request: Request) -> Response:
         """A stored response; with `stream`, the events of one in the background, as they come."""
         query = RetrieveQuery.of(request)
@@ -101,21 +102,21 @@ class ResponsesApi:
         after = -1 if query.starting_after is None else query.starting_after
         return self._stream(self._background.follow(tenant, id_, view, after))
 
-    @Operation("Responses", query=Query)
+    @Operation("Responses", query=Query, answer=Deleted)
     async def delete(self, request: Request) -> Response:
         """Deletes a stored response, and ends one in the background."""
         id_ = request.path_params["id"]
         await self._background.delete(request.state.principal.tenant, id_)
         return _json({"id": id_, "object": "response", "deleted": True})
 
-    @Operation("Responses")
+    @Operation("Responses", answer=ResponseObject)
     async def cancel(self, request: Request) -> Response:
         """Ends a response in the background; one that has ended is as it was."""
         tenant = request.state.principal.tenant
         view = await self._view(tenant, ())
         return _json(view.response(await self._background.cancel(tenant, request.path_params["id"])))
 
-    @Operation("Responses", query=PageQuery)
+    @Operation("Responses", query=PageQuery, answer=ItemPage)
     async def input_items(self, request: Request) -> Response:
         """The items of a response's request."""
         query = PageQuery.of(request)
@@ -124,7 +125,7 @@ class ResponsesApi:
         view = await self._view(tenant, query.include)
         return _json(page([view.item(item) for item in stored.items], query))
 
-    @Operation("Responses", body=InputTokensBody)
+    @Operation("Responses", body=InputTokensBody, answer=InputTokens)
     async def input_tokens(self, request: Request) -> Response:
         """How many tokens a response's prompt would have."""
         intake, principal = self._intake, request.state.principal

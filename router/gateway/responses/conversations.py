@@ -22,6 +22,7 @@ from router.gateway.responses.query import PageQuery, Query
 from router.gateway.responses.sealed import Sealed
 from router.gateway.responses.view import View, of_tenant
 from router.gateway.schema_chat import Metadata
+from router.gateway.shapes_stored import ConversationObject, Deleted, ItemPage
 from router.store.conversations import Conversation, Duplicate
 from router.store.store import Store
 
@@ -72,7 +73,7 @@ class ConversationsApi:
             Route(f"{_ONE}/items/{{item_id}}", self.remove, methods=["DELETE"]),
         ]
 
-    @Operation("Conversations", body=CreateBody)
+    @Operation("Conversations", body=CreateBody, answer=ConversationObject)
     async def create(self, request: Request) -> Response:
         """Makes a conversation."""
         raw = await self._intake.read(request) or b"{}"
@@ -83,20 +84,20 @@ class ConversationsApi:
             raise _double() from None
         return JSONResponse(_shown(made))
 
-    @Operation("Conversations")
+    @Operation("Conversations", answer=ConversationObject)
     async def retrieve(self, request: Request) -> Response:
         """A conversation, without its items."""
         id_ = request.path_params["id"]
         return JSONResponse(_shown(_found(await self._store.get(request.state.principal.tenant, id_), id_)))
 
-    @Operation("Conversations", body=UpdateBody)
+    @Operation("Conversations", body=UpdateBody, answer=ConversationObject)
     async def update(self, request: Request) -> Response:
         """Puts metadata in place of what it has."""
         body, _ = await self._intake.body(request, UpdateBody)
         id_, metadata = request.path_params["id"], dict[str, object](body.metadata or {})
         return JSONResponse(_shown(_found(await self._store.update(request.state.principal.tenant, id_, metadata), id_)))
 
-    @Operation("Conversations")
+    @Operation("Conversations", answer=Deleted)
     async def delete(self, request: Request) -> Response:
         """Deletes a conversation and its items; responses stay."""
         id_ = request.path_params["id"]
@@ -104,7 +105,7 @@ class ConversationsApi:
             raise not_found("conversation", id_)
         return JSONResponse({"id": id_, "object": "conversation.deleted", "deleted": True})
 
-    @Operation("Conversations", body=AddBody, query=Query)
+    @Operation("Conversations", body=AddBody, query=Query, answer=ItemPage)
     async def add(self, request: Request) -> Response:
         """Puts items at its end."""
         query, tenant, id_ = Query.of(request), request.state.principal.tenant, request.path_params["id"]
@@ -118,7 +119,7 @@ class ConversationsApi:
         view = await self._view(tenant, query)
         return JSONResponse(listed([view.item(item) for item in items], more=False))
 
-    @Operation("Conversations", query=PageQuery)
+    @Operation("Conversations", query=PageQuery, answer=ItemPage)
     async def items(self, request: Request) -> Response:
         """Its items, by pages."""
         query, tenant, id_ = PageQuery.of(request), request.state.principal.tenant, request.path_params["id"]
@@ -139,7 +140,7 @@ class ConversationsApi:
             raise not_found("item", item_id)
         return JSONResponse((await self._view(tenant, query)).item(found))
 
-    @Operation("Conversations")
+    @Operation("Conversations", answer=ConversationObject)
     async def remove(self, request: Request) -> Response:
         """Deletes an item; the answer is the conversation."""
         tenant, id_, item_id = request.state.principal.tenant, request.path_params["id"], request.path_params["item_id"]

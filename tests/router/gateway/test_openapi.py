@@ -207,6 +207,52 @@ def test_a_stored_chat_is_told_whole(document: dict[str, Any]) -> None:
     assert stored == {**made, "metadata": {"a": "b"}}
 
 
+def test_what_is_stored_is_told_whole(document: dict[str, Any]) -> None:
+    """Each endpoint once, its parts in the order that they can be asked for."""
+    closed = _closed(document)
+    line = json.dumps({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": CHAT})
+    item = {"type": "message", "role": "user", "content": "Hi"}
+    tools = [{"type": "function", "name": "weather"}]
+    asked: list[tuple[str, str, dict[str, Any]]] = [
+        ("post", "/v1/conversations", {"json": {"items": [item], "metadata": {"a": "b"}}}),
+        ("post", "/v1/conversations/{id}", {"json": {"metadata": {}}}),
+        ("get", "/v1/conversations/{id}", {}),
+        ("post", "/v1/conversations/{id}/items", {"json": {"items": [item]}}),
+        ("get", "/v1/conversations/{id}/items", {}),
+        ("delete", "/v1/conversations/{id}", {}),
+        ("post", "/v1/responses/input_tokens", {"json": {"model": MODEL, "input": "Hi"}}),
+        ("post", "/v1/responses/render", {"json": {"model": MODEL, "input": "Hi"}}),
+        ("post", "/v1/responses", {"json": {"model": MODEL, "input": "Hi", "tools": tools, "background": True}}),
+        ("post", "/v1/responses/{id}/cancel", {}),
+        ("post", "/v1/responses", {"json": {"model": MODEL, "input": "Hi", "tools": tools, "service_tier": "flex"}}),
+        ("get", "/v1/responses/{id}", {}),
+        ("get", "/v1/responses/{id}/input_items", {}),
+        ("delete", "/v1/responses/{id}", {}),
+        ("post", "/v1/files", {"files": {"file": line.encode()}, "data": {"purpose": "batch"}}),
+        ("get", "/v1/files", {}),
+        ("get", "/v1/files/{id}", {}),
+        ("post", "/v1/batches", {"json": {"endpoint": "/v1/chat/completions", "completion_window": "24h"}}),
+        ("get", "/v1/batches", {}),
+        ("get", "/v1/batches/{id}", {}),
+        ("post", "/v1/chat/completions", {"json": {**CHAT, "store": True}}),
+        ("get", "/v1/chat/completions", {}),
+        ("get", "/v1/chat/completions/{id}/messages", {}),
+        ("delete", "/v1/chat/completions/{id}", {}),
+    ]
+    ids: dict[str, str] = {}
+    with TestClient(create_app(ScriptedEngine(call("weather", "{}", "Think.")))) as client:
+        for method, path, more in asked:
+            collection = path.partition("/{")[0]
+            if collection == "/v1/batches" and "json" in more:
+                more["json"]["input_file_id"] = ids["/v1/files"]
+            answered = client.request(method, path.replace("{id}", ids.get(collection, "")), **more)
+            assert answered.status_code == 200, (path, answered.text)
+            ids[collection] = answered.json().get("id", ids.get(collection, ""))
+            schema = closed["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]
+            assert schema.keys() == {"$ref"}, path
+            _hold(closed, schema, answered.json())
+
+
 def _closed(part: Any) -> Any:
     """The same, with no key allowed that is not named."""
     if isinstance(part, list):
