@@ -24,7 +24,7 @@ from router.access.config import OidcConfig
 from router.access.oidc import BadToken, Issuer
 from router.access.principal import Principal
 from router.gateway.server import listen, serving
-from tests.fakes.scripted import ScriptedEngine
+from tests.fakes.scripted import MODEL, ScriptedEngine, answer, pairs
 
 AUDIENCE = "ossia"
 RSA = [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2)]
@@ -206,6 +206,15 @@ async def test_a_token_through_the_gateway(provider: Provider, guarded: Any) -> 
     assert listed.status_code == 200
     refused = await gateway.http.get("/v1/models", headers={"authorization": f"Bearer {provider.token(exp=1)}"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_token")
+
+
+async def test_users_come_no_earlier_than_the_file_says(provider: Provider, guarded: Any) -> None:
+    oidc = {"issuer": provider.issuer, "audience": AUDIENCE}
+    gateway = await guarded(ScriptedEngine(*pairs(answer("Hi"), 2)), oidc=oidc, highest_priority=0)
+    headers = {"authorization": f"Bearer {provider.token()}"}
+    for priority, status in ((-1, 400), (1, 200)):
+        ask = {"model": MODEL, "prompt": "Hi", "priority": priority}
+        assert (await gateway.http.post("/v1/completions", json=ask, headers=headers)).status_code == status
 
 
 segments = st.one_of(
