@@ -132,7 +132,7 @@ class Body:
 
     def accept(self, token: int) -> bool:
         """Goes on by the token; False where the text cannot."""
-        accepted = token < FIRST_SPECIAL and (self._matcher.try_consume_tokens([token]) == 1 or self._matcher.is_error())
+        accepted = token < FIRST_SPECIAL and (self._matcher.try_consume_tokens([token]) == 1 or self._fails())
         if accepted:
             self._tokens.append(token)
         return accepted
@@ -155,6 +155,12 @@ class Body:
     def error(self) -> str:
         """Why the library has given up."""
         return self._matcher.get_error() if self._given_up else "nothing satisfies it"
+
+    def _fails(self) -> bool:
+        """Whether a token was refused for want of room: where others have used that up, the library tells so of masks alone."""
+        if not self._matcher.is_error():
+            self.mask(END_OF_CONTENT)
+        return self._matcher.is_error()
 
     @property
     def _given_up(self) -> bool:

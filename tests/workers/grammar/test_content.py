@@ -420,6 +420,23 @@ def test_texts_go_on_where_another_has_used_up_the_limits(monkeypatch: pytest.Mo
     follow(modest, [*encode("ac"), RETURN])
 
 
+def test_a_token_that_a_mask_allows_is_accepted_where_others_use_up_the_limits_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The library refuses it then, without a word."""
+    monkeypatch.setattr(content, "_LIMITS", LLParserLimits(max_lexer_states=2000, verbose_errors=False))
+    for seed in range(3):
+        held, source = content.lark(f"start: /(?s:.*)[ab](?s:.){{14}}z/ // {seed}", ""), random.Random(seed)
+        bodies = [content.Body(held, renewals=1) for _ in range(3)]
+        while not any(body.stalled for body in bodies):
+            allowed = [ids(body.mask(RETURN))[:-1] for body in bodies]
+            assert all(body.accept(source.choice(found)) for body, found in zip(bodies, allowed, strict=True) if found)
+        lengths = [body.length for body in bodies]
+        for body in bodies:
+            body.renew()
+        assert [body.length for body in bodies] == lengths and any(ids(body.mask(RETURN)) for body in bodies)
+
+
 def test_drafts_that_use_up_the_limits_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content, "_LIMITS", LLParserLimits(max_lexer_states=2000, verbose_errors=False))
     body = content.Body(content.lark(f"{STATES}\n// drafts", ""), renewals=0)
