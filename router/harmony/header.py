@@ -23,7 +23,7 @@ _TRUNCATED = re.compile(
     rf"(?:\s*{CONSTRAIN}\s*[a-z]*|\s+(?:json|code)\b)?",
     re.ASCII,
 )
-_RECIPIENT = re.compile(rf"to=\s*({_WORD})|\b(functions\.{_WORD})", re.ASCII)
+_RECIPIENT = re.compile(rf"to=\s*({_WORD})|(?<=[\s{START}])(functions\.{_WORD})", re.ASCII)
 _FOREIGN = re.compile(
     rf"{START}\s*(?:(?:user|system|developer|tool)\b|(?!\s|assistant(?!{_WORD})).*\bto=assistant\b)", re.ASCII | re.DOTALL
 )
@@ -73,7 +73,7 @@ def complete(text: str) -> Header:
     channel = cast(Channel, channels[-1])
     found = _CONTENT_TYPE.search(text)
     content_type = found and (found[1] or found[2])
-    if name := _tool(text) or ("" if channel == "analysis" else _bare(text)):
+    if name := _tool(text) or ("" if canonical or channel == "analysis" else _bare(text)):
         return Header(Target.CALL, channel, name, content_type, canonical=canonical)
     target = Target.REASONING if channel == "analysis" else Target.TEXT
     return Header(target, channel, content_type=content_type, canonical=canonical)

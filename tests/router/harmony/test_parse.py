@@ -306,6 +306,7 @@ CALL = [("f", '{"a":1}')]
         ('<|channel|>commentary f <|constrain|>json<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
         ('<|channel|>commentary f json<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
         ("<|channel|>analysis f<|message|>Hm<|end|>", Turn("Hm")),
+        ("<|channel|>comment=functions.f<|message|>Hi<|end|>", Turn(text="Hi")),
         ("<|channel|>commentary to=functions.user<|message|>q<|call|>", Turn(calls=[("user", "q")])),
         ('<|channel|>commentary to=functions.functions.f<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
         (' to=functions.f<|message|>{"a":1}<|call|>', Turn(calls=CALL)),
