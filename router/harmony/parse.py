@@ -1,6 +1,6 @@
 """Parses what gpt-oss generates: tokens in, events out. Never raises, whatever the tokens are; knows nothing of HTTP.
 
-Where the stream is valid harmony this agrees with oss-harmony's StreamableParser, which raises on much else. Repairs: a header
+What oss-harmony's StreamableParser reads this reads alike, but for differences that docs/develop.md lists. Repairs: a header
 that lacks `<|message|>` ends where its words stop making sense; a message that lacks its end is ended by the next header; text
 without any header is the answer; a call is known by its recipient, on any channel; a message in another role is dropped, and
 so is what follows `<|return|>` or `<|call|>` up to the next header; special tokens never become text.

@@ -1,4 +1,4 @@
-"""What callers, files and tools write is never a control token: every special token of the vocabulary, in every field."""
+"""What callers and tools write is never a control token: every special token of the vocabulary, in every field."""
 
 import json
 from collections.abc import Iterator

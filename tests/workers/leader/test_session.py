@@ -26,6 +26,24 @@ def reason(status: status_pb2.Status) -> tuple[int, str, str]:
     return status.code, info.reason, info.metadata["field"]
 
 
+async def test_an_output_that_repeats_itself_ends_and_goes_on_nowhere_else() -> None:
+    sampling = engine_pb2.Sampling(
+        max_tokens=50,
+        logit_bias=[engine_pb2.LogitBias(id=20, bias=100)],
+        repetition_detection=engine_pb2.RepetitionDetection(max_pattern_size=2, min_count=6),
+    )
+    async with serving() as server:
+        client = Client(server.stub())
+        await client.submit(1, [5], sampling=sampling)
+        await client.submit(2, [5], sampling=sampling, resume=engine_pb2.Resume(tokens=[20] * 4))
+        await client.submit(3, [5], sampling=sampling, resume=engine_pb2.Resume(tokens=[20] * 6))
+        await client.finish(1, 2, 3)
+    assert [client.tokens(rid) for rid in (1, 2, 3)] == [[20] * 6, [20] * 2, []]
+    for rid in (1, 2, 3):
+        last = client.last(rid)
+        assert (last.finish, last.usage.output_tokens) == (engine_pb2.FINISH_REASON_REPETITION, 6)
+
+
 async def load(server: Server) -> engine_pb2.Load:
     call = server.stub().WatchLoad(engine_pb2.WatchLoadRequest())
     value = await call.read()
