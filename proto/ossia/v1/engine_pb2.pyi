@@ -440,7 +440,7 @@ class Grammar(_message.Message):
     regex: _builtins.str
     """A regular expression, matched whole."""
     lark: _builtins.str
-    """A context-free grammar in Lark's form, whose rule `start` is matched whole."""
+    """A context-free grammar in Lark's form, whose rule `start` is matched whole, or in GBNF, whose rule is `root`."""
     tool_choice: Global___ToolChoice.ValueType
     """Whether they must be. With `harmony` only."""
     reasoning_tokens: _builtins.int
