@@ -159,7 +159,7 @@ class Background:
         raw = str(work.payload["body"]).encode()
         body = await self._plans.intake.prepare(len(raw), lambda: ResponseBody.parse(raw))
         if work.attempt > MOST_ATTEMPTS:
-            await self._end(work, failed(stored.response, [], Usage(0), internal()), stored, body, [])
+            await self._end(work, _given_up(stored, internal()), stored, body, [])
             return None
         created = int(str(stored.response["created_at"]))
         await self._begin(work, stored, body)
@@ -168,7 +168,7 @@ class Background:
                 return await self._attempt(work, stored, body)
             except ApiError as error:
                 if not passing(error) or time.time() > created + MOST_WAIT_S:
-                    return await self._end(work, failed(stored.response, [], Usage(0), error), stored, body, [])
+                    return await self._end(work, _given_up(stored, error), stored, body, [])
                 await asyncio.sleep(min(60.0, max(1.0, error.retry_after_s or 0.0)))
 
     async def _begin(self, work: Work, stored: StoredResponse, body: ResponseBody) -> None:
@@ -226,6 +226,13 @@ class Background:
         id_ = str(response["id"])
         last = (await self._store.events.read(id_))[-1]["sequence_number"]
         return {"type": "response.failed", "sequence_number": int(str(last)) + 1, "response": response}
+
+
+def _given_up(stored: StoredResponse, error: ApiError) -> Json:
+    """The response that no run ended, with what there was of it."""
+    output = stored.response["output"]
+    assert isinstance(output, list)
+    return failed(stored.response, output, Usage(0), error)
 
 
 class _Writer:

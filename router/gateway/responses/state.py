@@ -37,7 +37,9 @@ class State:
         return items[:last]
 
     async def input(self, tenant: str, items: Sequence[Json], history: Sequence[Json]) -> list[Json]:
-        """The request's items as they are kept, each reference replaced by what it refers to."""
+        """The request's items as they are kept: each reference, and each that lacks what clients do not see of it, as the store
+        has it.
+        """
         known = {str(item["id"]): item for item in history}
         taken = frozenset(known)
         found: dict[str, Json] = {}
@@ -45,7 +47,10 @@ class State:
             id_, refers = str(item["id"]), item["type"] == "item_reference"
             if id_ in found or (id_ in taken and not refers):
                 raise invalid(f"there are two items with the id '{id_}'", f"input[{place}].id")
-            found[id_] = await self._referred(tenant, id_, place, known) if refers else item
+            kept = await self._known(tenant, id_, known) if refers or _lacks(item) else None
+            if refers and kept is None:
+                raise not_found("item", id_, f"input[{place}].id")
+            found[id_] = kept or item
         return list(found.values())
 
     async def keep(self, tenant: str, response: Json, items: Sequence[Json], body: Context) -> None:
@@ -73,14 +78,22 @@ class State:
             raise invalid("that response has not ended yet", "previous_response_id")
         return [item for stored in chain for item in _all(stored)]
 
-    async def _referred(self, tenant: str, id_: str, place: int, known: dict[str, Json]) -> Json:
+    async def _known(self, tenant: str, id_: str, known: dict[str, Json]) -> Json | None:
         """The item of this id, known or of a stored response, all of whose items are known from then on."""
         ours = _OURS.fullmatch(id_)
         if id_ not in known and ours and (stored := await self._store.responses.get(tenant, f"resp_{ours[1]}")):
             known.update((str(item["id"]), item) for item in _all(stored))
-        if id_ not in known:
-            raise not_found("item", id_, f"input[{place}].id")
-        return known[id_]
+        return known.get(id_)
+
+
+def _lacks(item: Json) -> bool:
+    """Whether a call of the gateway's came back without what later prompts need of it."""
+    match item:
+        case {"type": "web_search_call"}:
+            return True
+        case {"type": "code_interpreter_call"}:
+            return not item.get("outputs")
+    return False
 
 
 def _all(stored: StoredResponse) -> list[Json]:

@@ -229,4 +229,9 @@ async def test_results_of_a_loop_that_the_client_goes_on_with_are_kept(begin: An
     made = first["output"][-1]
     result = {"type": "function_call_output", "call_id": made["call_id"], "output": json.dumps("sun")}
     await gateway.client.responses.create(model=MODEL, input=[result], tools=tools, previous_response_id=first["id"])
-    assert contains(list(engine.submits[-1].prompt), "Page one.")
+    chained = list(engine.submits[-1].prompt)
+    assert contains(chained, "Page one.")
+    assert first["output"][0]["results"] is None
+    hello = {"role": "user", "content": "Hi"}
+    await gateway.client.responses.create(model=MODEL, input=[hello, *first["output"], result], tools=tools)
+    assert list(engine.submits[-1].prompt) == chained
