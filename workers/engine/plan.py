@@ -138,7 +138,10 @@ class Runner(Protocol):
     """Computes steps: the torch runner with its shards, or a cost model. Called from one thread."""
 
     def execute(self, plan: Plan) -> Sampled:
-        """Runs one step on every rank and returns when its tokens are sampled. Raises when a rank is lost or late."""
+        """Runs one step on every rank and returns when its tokens are sampled. Raises when a rank is lost or late.
+
+        Masks are asked for (`Plan.filled`, `Plan.allowed`) when they are needed, which is best done last.
+        """
 
     def close(self) -> None:
         """Lets the other ranks go and frees the cache."""
