@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 OSSIA = Path(sys.executable).with_name("ossia")
 
 
@@ -57,6 +58,12 @@ class Serving:
         return subprocess.run(
             [OSSIA, *arguments], capture_output=True, text=True, timeout=timeout, env=self.environment, check=False, **settings
         )
+
+    def example(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """One of examples/, asking this."""
+        command = [sys.executable, EXAMPLES / f"{name}.py", *arguments]
+        environment = os.environ | {"OPENAI_BASE_URL": f"{self.url}/v1"}
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True)
 
     def status(self) -> dict[str, Any]:
         result = self.run("status", "--json", f"--name={self.name}")

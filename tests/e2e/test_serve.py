@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -20,7 +19,6 @@ import pytest
 from tests.e2e.serving import OSSIA, Serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-EXAMPLES = Path(__file__).parents[2] / "examples"
 PROMPT = [200006, 1428, 200008, 25, 392, 7702, 81, 9, 17, 64_000, 200_007]
 
 
@@ -98,21 +96,9 @@ def test_every_process_is_a_metrics_target(serving: Serving) -> None:
             assert b"process_resident_memory_bytes" in answer.read(), address
 
 
-@pytest.mark.parametrize("name", ["chat", "tools"])
-def test_the_examples_run(serving: Serving, name: str) -> None:
-    assert example(serving, name, "Say something.")
-
-
 def test_the_example_of_token_ids_shows_them(serving: Serving, oracle: Callable[[list[int], int], list[int]]) -> None:
-    shown = example(serving, "completions_tokens", "13225", "11").splitlines()
+    shown = serving.example("completions_tokens", "13225", "11").stdout.splitlines()
     assert shown[:2] == ["prompt: [13225, 11]", f"tokens: {oracle([13225, 11], 16)}"]
-
-
-def example(serving: Serving, name: str, *arguments: str) -> str:
-    """What one prints."""
-    command = [sys.executable, str(EXAMPLES / f"{name}.py"), *arguments]
-    environment = os.environ | {"OPENAI_BASE_URL": f"{serving.url}/v1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True).stdout
 
 
 @pytest.mark.parametrize("rank", [0, 1], ids=["leader", "follower"])

@@ -80,6 +80,13 @@ def test_arguments_fit_the_whole_schema_of_a_tool_that_is_not_strict(client: ope
     jsonschema.validate(json.loads(calls[0].function.arguments), BOOKING)
 
 
+def test_the_examples_show_an_answer_and_what_a_tool_returned(simulated: Serving) -> None:
+    assert "\033[2m" in simulated.example("chat", "Say something in 20 words").stdout
+    shown = simulated.example("tools", "What is the weather in Trento?")
+    assert shown.stderr.startswith("get_weather({")
+    assert '"celsius": 21' in shown.stdout
+
+
 def test_a_schema_is_satisfied(client: openai.OpenAI) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 3, "maximum": 5}}, "required": ["n"]}
     held: Any = {"type": "json_schema", "json_schema": {"name": "number", "strict": True, "schema": schema}}
