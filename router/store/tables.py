@@ -127,7 +127,7 @@ work = Table(
     _time("free_at"),
     _content(),
     UniqueConstraint("kind", "id"),
-    Index(None, "kind", "priority", "turn", "place"),
+    Index(None, "kind", "priority", "attempt", "turn"),
     Index(None, "kind", "tenant", "priority", "turn"),
 )
 

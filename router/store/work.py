@@ -3,7 +3,7 @@
 A lease is over by the database's clock, so hosts need not agree on the time. Every claim counts as an attempt, and whoever
 comes with an older one, or another's, has lost the work.
 
-Tenants take turns: each of a tenant's works is a turn later than the one before, and none is before those that wait now. So
+Tenants take turns: each of a tenant's works is a turn later than the one before, and none is before what was served last. So
 while work of two tenants waits, neither is served more than twice between two works of the other (start-time fair queueing,
 Goyal, Vin and Cheng 1996).
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ossia.common.errors import UserError
@@ -74,14 +74,16 @@ class WorkQueue:
             self._database.tell(_topic(kind))
 
     async def _turn(self, connection: AsyncConnection, kind: str, tenant: str, priority: int) -> int:
-        """That of the tenant's next work: behind its own, and not before what waits."""
-        turns = select(work.c.turn).where(work.c.kind == kind, work.c.priority == priority).limit(1)
-        latest = turns.order_by(work.c.turn.desc())
-        waiting = turns.where(work.c.attempt == 0, work.c.free_at <= self._database.now).order_by(work.c.turn)
-        found = [each.scalar_subquery() for each in (waiting, latest, latest.where(work.c.tenant == tenant))]
-        first, last, own = (await connection.execute(select(*found))).one()
-        begin = last or 0 if first is None else first
-        return begin if own is None else max(begin, own + 1)
+        """That of the tenant's next work: behind its own, and not before what was served last or waits. What is put aside
+        counts for nobody.
+        """
+        there = or_(work.c.attempt > 0, work.c.free_at <= self._database.now)
+        turns = select(work.c.turn).where(work.c.kind == kind, work.c.priority == priority, there).limit(1)
+        latest, earliest = turns.order_by(work.c.turn.desc()), turns.order_by(work.c.turn)
+        found = latest.where(work.c.attempt > 0), earliest.where(work.c.attempt == 0), latest.where(work.c.tenant == tenant)
+        row = (await connection.execute(select(*(each.scalar_subquery() for each in found)))).one()
+        served, waiting, own = (-1 if turn is None else turn for turn in row)
+        return max(served, waiting, own + 1)
 
     async def claim(self, kind: str, owner: str, lease_s: float, crowded: Collection[str] = ()) -> Work | None:
         """The most urgent work that nobody has, or whose lease is over, of the tenant whose turn it is; None: there is none.

@@ -89,6 +89,18 @@ async def test_who_comes_late_does_not_wait_behind_what_others_queued(store: Sto
     assert [(await claim(store)).id for _ in range(3)] == ["urgent", "c0", "a6"]
 
 
+async def test_a_tenant_that_is_held_up_gives_nobody_a_head_start(store: Store) -> None:
+    for tenant, count in (("a", 3), ("b", 6)):
+        for number in range(count):
+            await store.work.add("response", f"{tenant}{number}", tenant, {})
+    for _ in range(4):
+        await store.work.claim("response", "me", LONG, ["a"])
+    for number in range(6):
+        await store.work.add("response", f"c{number}", "c", {})
+    rest = [await store.work.claim("response", "me", LONG, ["a"]) for _ in range(4)]
+    assert [work.id for work in rest if work] == ["c0", "b4", "c1", "b5"]
+
+
 async def test_a_tenant_that_has_its_share_leaves_the_rest_to_others(store: Store) -> None:
     shares = Shares(4)
     for number in range(4):
