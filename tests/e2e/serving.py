@@ -61,7 +61,7 @@ class Serving:
 
     def example(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """One of examples/, asking this."""
-        command = [sys.executable, EXAMPLES / f"{name}.py", *arguments]
+        command = [sys.executable, str(EXAMPLES / f"{name}.py"), *arguments]
         environment = os.environ | {"OPENAI_BASE_URL": f"{self.url}/v1"}
         return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True)
 
