@@ -129,7 +129,10 @@ class _Passage:
         state["traceparent"] = trace if _TRACEPARENT.fullmatch(trace) else ""
 
     async def receive(self) -> Message:
-        """Raises ApiError (408) for a body that comes too slowly: only the time in here counts, which is the client's."""
+        """Raises ApiError (408) for a body that comes too slowly: only the time in here counts, which is the client's.
+
+        The connection ends by `router.gateway.head`, which gives the client time to read that.
+        """
         if self._whole:  # what is waited for now is that the client leaves
             return await self._receive()
         began = time.perf_counter()
@@ -149,6 +152,4 @@ class _Passage:
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.request_id
             headers.update(self._state["headers"])
-            if self.status == HTTPStatus.REQUEST_TIMEOUT:
-                headers["connection"] = "close"
         await self._send(message)
