@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -105,19 +105,25 @@ def first_token(options: argparse.Namespace) -> None:
     with engine("engine", STEP_S) as (address, other), gateway(address, options.port) as (url, process):
         ask = Ask(url, MODEL, options.prompt_words, options.output_tokens)
         rows = [("ossia", ask), *(_peer(peer, options) for peer in options.peer)]
-        for name, asked in rows:
-            before, began = (_cpu_s(process), _cpu_s(other)), time.perf_counter()
-            seen, direct = asyncio.run(_poisson(asked, address, options.rate, options.requests))
-            seconds = time.perf_counter() - began
-            cpu = {
-                "cpu": round((_cpu_s(process) - before[0]) / seconds, 3),
-                "engine_cpu": round((_cpu_s(other) - before[1]) / seconds, 3),
-            }
-            through = [each.first_s * 1e3 for each in seen if each.tokens]
-            errors = [each.error for each in seen if not each.tokens]
-            row = {"through": name, **_lengths(options), "rate": options.rate, **cpu, **_added(through, direct)}
-            row |= {"failed": len(errors), **({"error": errors[0]} if errors else {})}
-            print(json.dumps(row), flush=True)
+        asyncio.run(_rows(rows, address, process, other, options))
+
+
+async def _rows(
+    rows: Sequence[tuple[str, Ask]], address: str, process: psutil.Process, other: psutil.Process, options: argparse.Namespace
+) -> None:
+    for name, asked in rows:
+        before, began = (_cpu_s(process), _cpu_s(other)), time.perf_counter()
+        seen, direct = await _poisson(asked, address, options.rate, options.requests)
+        seconds = time.perf_counter() - began
+        cpu = {
+            "cpu": round((_cpu_s(process) - before[0]) / seconds, 3),
+            "engine_cpu": round((_cpu_s(other) - before[1]) / seconds, 3),
+        }
+        through = [each.first_s * 1e3 for each in seen if each.tokens]
+        errors = [each.error for each in seen if not each.tokens]
+        row = {"through": name, **_lengths(options), "rate": options.rate, **cpu, **_added(through, direct)}
+        row |= {"failed": len(errors), **({"error": errors[0]} if errors else {})}
+        print(json.dumps(row), flush=True)
 
 
 def _peer(text: str, options: argparse.Namespace) -> tuple[str, Ask]:

@@ -5,6 +5,7 @@ import json
 import random
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -92,7 +93,9 @@ class Connection(asyncio.Protocol):
         self.closed = asyncio.Event()
 
     async def send(self, request: bytes) -> Seen:
-        """Returns when the stream has ended. Raises OSError where it broke, was refused or took too long."""
+        """Returns when the stream has ended. Raises OSError where it broke, was refused or took too long,
+        ConnectionResetError where nothing came.
+        """
         assert self._transport
         self._seen, self._tail = Seen(), b""
         self._done = asyncio.get_running_loop().create_future()
@@ -125,7 +128,8 @@ class Connection(asyncio.Protocol):
             self._settle(None)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._settle(ConnectionError("the server closed the connection"))
+        kind = ConnectionError if self._seen.bytes else ConnectionResetError
+        self._settle(kind("the server closed the connection"))
         self.closed.set()
 
     def _settle(self, error: Exception | None) -> None:
@@ -145,8 +149,15 @@ class Pool:
         self.free: list[Connection] = []
 
     async def send(self, request: bytes) -> Seen:
-        """As Connection.send; a connection is made before the clock starts."""
-        connection = self._idle() or await self._connect()
+        """As Connection.send; a connection is made before the clock starts. Servers close those that nobody uses, maybe just
+        now: then the request is sent again (RFC 9112, 9.3.1).
+        """
+        if connection := self._idle():
+            with suppress(ConnectionResetError):
+                return await self._ask(connection, request)
+        return await self._ask(await self._connect(), request)
+
+    async def _ask(self, connection: Connection, request: bytes) -> Seen:
         try:
             seen = await connection.send(request)
         except OSError:
@@ -158,7 +169,7 @@ class Pool:
     def _idle(self) -> Connection | None:
         while self.free:
             connection = self.free.pop()
-            if not connection.closed.is_set():  # servers close connections that nobody uses
+            if not connection.closed.is_set():
                 return connection
         return None
 

@@ -14,7 +14,7 @@ import pytest
 def rows(*arguments: str) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "benchmarks.gateway", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

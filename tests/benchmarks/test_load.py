@@ -47,6 +47,4 @@ async def test_what_breaks_is_told_and_the_next_request_is_fine(pool: Pool) -> N
     with pytest.raises(ConnectionError, match="closed"):
         await pool.send(b"ask\n")
     assert (await pool.send(b"ask\n")).tokens == 3
-    with pytest.raises(ConnectionError, match="closed"):
-        await pool.send(b"ask\n")
-    assert (await pool.send(b"ask\n")).tokens == 3
+    assert (await pool.send(b"ask\n")).tokens == 3, "on a new connection: the server closes the old one as it is used"
