@@ -31,9 +31,13 @@ async function streaming() {
 async function tools() {
   const declared = [{ type: "function", function: { name: "get_weather", parameters, strict: true } }];
   const stream = client.chat.completions.stream({ ...greedy, messages: [question], tools: declared, tool_choice: "required" });
+  const deltas = [];
+  stream.on("tool_calls.function.arguments.delta", (event) => deltas.push(event.arguments_delta));
   const message = await stream.finalMessage();
   const [call] = message.tool_calls;
   assert.equal(call.function.name, "get_weather");
+  assert.ok(deltas.length > 1);
+  assert.equal(deltas.join(""), call.function.arguments);
   assert.deepEqual(Object.keys(JSON.parse(call.function.arguments)), ["city"]);
   const result = { role: "tool", tool_call_id: call.id, content: "sunny" };
   const answer = await client.chat.completions.create({ ...greedy, messages: [question, message, result], tools: declared });
@@ -54,11 +58,14 @@ async function responses() {
   const kinds = new Set();
   let text = "";
   for await (const event of await client.responses.create({
-    ...greedy, input: "What is my name?", previous_response_id: first.id, stream: true,
+    ...greedy, input: "Who am I?", previous_response_id: first.id, stream: true,
   })) {
     kinds.add(event.type);
     if (event.type === "response.output_text.delta") text += event.delta;
-    if (event.type === "response.completed") assert.equal(event.response.previous_response_id, first.id);
+    if (event.type === "response.completed") {
+      assert.equal(event.response.previous_response_id, first.id);
+      assert.ok(event.response.usage.input_tokens > first.usage.input_tokens, "a shorter question, in a longer prompt");
+    }
   }
   for (const kind of ["response.created", "response.reasoning_text.delta", "response.output_text.delta", "response.completed"]) {
     assert.ok(kinds.has(kind), `no ${kind}`);
