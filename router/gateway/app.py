@@ -85,7 +85,7 @@ def create_app(
         *ConversationsApi(intake, kept).routes(),
         *Tokenizer(intake).routes(),
         *Cluster(cluster or nothing).routes(),
-        *StreamTest(settings).routes(),
+        *StreamTest(settings, admission).routes(),
         *health.routes(),
     ]
     tasks: list[background.Task] = [*responses.tasks, *batches.tasks]

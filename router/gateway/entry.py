@@ -22,7 +22,7 @@ from router.gateway.metrics import Metrics, exemplar
 logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 CLIENT_GONE = 499  # nginx's number; never sent
 PATIENCE_S = 30.0  # that a body may be waited for, over and above
 LEAST = 1024  # bytes a second
@@ -46,11 +46,15 @@ class Admission:
         """Returns when no request is inside."""
         await self._idle.wait()
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
+    def check(self) -> None:
         """Raises ApiError (503) once closed."""
         if self.closed:
             raise unavailable("the gateway is shutting down; try again")
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Raises as `check` does."""
+        self.check()
         self._count += 1
         self._idle.clear()
         with self._gauge.track_inprogress():

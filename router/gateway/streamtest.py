@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from typing_extensions import TypedDict
 
+from router.gateway.entry import Admission
 from router.gateway.errors import Json
 from router.gateway.openapi import EVENTS, Operation
 from router.gateway.query import Query
@@ -30,10 +31,11 @@ class Beat(TypedDict):
 
 
 class StreamTest:
-    """As cheap as a request can be: a timer a second."""
+    """As cheap as a request can be: a timer a second. Its caller's limits count it, and no gateway that stops waits for it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, admission: Admission) -> None:
         self._settings = settings
+        self._admission = admission
 
     def routes(self) -> Sequence[Route]:
         return [Route("/v1/stream_test", self.stream_test)]
@@ -42,12 +44,12 @@ class StreamTest:
     async def stream_test(self, request: Request) -> Response:
         """Streams an event a second: where they come in lumps, or end early, a proxy on the way is to blame."""
         asked = StreamTestQuery.of(request)
-        settings = self._settings
-        return EventStream(_beats(asked.events, settings.beat_s), settings.admission_s, settings.ping_s)
+        await request.state.grant.reserve(0)
+        return EventStream(self._beats(asked.events), self._settings.admission_s, self._settings.ping_s)
 
-
-async def _beats(count: int, every_s: float) -> AsyncGenerator[list[Json], None]:
-    began = time.perf_counter()
-    for index in range(count):
-        await asyncio.sleep(began + index * every_s - time.perf_counter())
-        yield [{"index": index, "sent_ms": round((time.perf_counter() - began) * 1000, 1)}]
+    async def _beats(self, count: int) -> AsyncGenerator[list[Json], None]:
+        began = time.perf_counter()
+        for index in range(count):
+            await asyncio.sleep(began + index * self._settings.beat_s - time.perf_counter())
+            self._admission.check()
+            yield [{"index": index, "sent_ms": round((time.perf_counter() - began) * 1000, 1)}]

@@ -67,10 +67,22 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PROMETHEUS = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 
 
-@pytest.mark.parametrize(("flags", "traces"), [("01", {TRACE}), ("00", set())])
-async def test_times_lead_to_the_traces_that_were_recorded(start: Any, flags: str, traces: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("parent", "traces"),
+    [
+        (f"00-{TRACE}-00f067aa0ba902b7-01", {TRACE}),
+        (f"00-{TRACE}-00f067aa0ba902b7-00", set()),  # not recorded
+        # What https://www.w3.org/TR/trace-context/#traceparent-header does not let through:
+        (f"ff-{TRACE}-00f067aa0ba902b7-01", set()),
+        (f"00-{TRACE}-{'0' * 16}-01", set()),
+        (f"00-{'0' * 32}-00f067aa0ba902b7-01", set()),
+        (f"00-{TRACE}{TRACE}{TRACE}{TRACE}-00f067aa0ba902b7-01", set()),
+        (f'00-{TRACE[:-2]}"}}-00f067aa0ba902b7-01', set()),
+    ],
+)
+async def test_times_lead_to_the_traces_that_were_recorded(start: Any, parent: str, traces: set[str]) -> None:
     gateway = await start(ScriptedEngine(answer("Hello")))
-    headers = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-{flags}"}
+    headers = {"traceparent": parent}
     await gateway.http.post("/v1/completions", json={"model": MODEL, "prompt": [1, 2, 3]}, headers=headers)
     await eventually(lambda: gateway.metric("ossia_gateway_requests_total", route="/v1/completions", status="200"))
     told = await gateway.http.get("/metrics", headers={"accept": PROMETHEUS})
