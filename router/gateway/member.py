@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
 
@@ -16,7 +16,7 @@ from router.gateway.seat import ALL, ASK, OWN, SERVING, TELL, Shared
 
 TELL_S = 2.0  # for a process to tell its metrics; after that, what it told last counts
 Work = Callable[[Shared], None]  # what a process does; pickled, so a function of a module
-Answer = Callable[[str], Awaitable[str]]  # in the format of this media type
+Answer = Callable[[str], Coroutine[None, None, str]]  # in the format of this media type
 
 
 class Member:
@@ -92,7 +92,7 @@ class Member:
                     if self._asked:
                         _settle(self._asked.popleft(), text)
                 elif word == ASK:
-                    answers.create_task(_reply(line, turn, answer(text)))
+                    answers.create_task(_reply(line, turn, answers.create_task(answer(text))))
         while self._asked:
             _settle(self._asked.popleft(), self._told)
         await line.close()

@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ossia.common.errors import UserError
+from router.gateway.exposition import OPENMETRICS, PROMETHEUS
 from router.gateway.member import Member
 from router.gateway.seat import Shared
 from router.gateway.server import GatewayConfig, run
@@ -174,6 +175,16 @@ def _stuck(seat: Shared) -> None:
     asyncio.run(serve())
 
 
+def _asks(seat: Shared) -> None:
+    async def serve() -> None:
+        await seat.serving("http://nowhere")
+        forms = [OPENMETRICS, PROMETHEUS]
+        told = await asyncio.gather(*map(seat.metrics, forms))
+        os._exit(0 if told == [form.media_type.encode() for form in forms] else 1)
+
+    asyncio.run(serve())
+
+
 async def _nothing(media_type: str) -> str:
     return ""
 
@@ -186,6 +197,21 @@ async def test_what_a_process_cannot_start_with_is_the_operators_mistake() -> No
 async def test_a_process_that_ends_before_it_serves_is_no_success() -> None:
     with pytest.raises(UserError, match="ended before it served"):
         await Member(_dies, stop_s=5).start(_nothing)
+
+
+async def test_answers_are_found_at_once_and_come_in_the_order_of_the_questions() -> None:
+    both_begun, last_found = asyncio.Barrier(2), asyncio.Event()
+
+    async def answer(media_type: str) -> str:
+        await both_begun.wait()
+        if media_type == PROMETHEUS.media_type:
+            last_found.set()
+        await last_found.wait()
+        return media_type
+
+    member = Member(_asks, stop_s=5)
+    await member.start(answer)
+    assert await asyncio.wait_for(member.ended(), PATIENCE_S) == 0
 
 
 async def test_a_stuck_process_tells_nothing_new_and_is_killed() -> None:
