@@ -181,6 +181,21 @@ async def test_an_answer_is_stopped_and_the_engine_let_go(visit: Any, way: str) 
     await user.sees("Send", "#send")
 
 
+async def test_a_new_chat_knows_nothing_of_the_one_that_it_ended(visit: Any) -> None:
+    engine = ScriptedEngine(answer("Once upon a time.")[:-2], None)
+    user = await visit(engine)
+    await user.types("#text", "A story" + Keys.ENTER)
+    await user.sees("Once upon")
+    await user.clicks("#clear")
+    await asyncio.wait_for(engine.left.wait(), 10)
+    await user.sees("Send", "#send")
+    engine.script = (answer("Hi."),)
+    await user.types("#text", "Hello" + Keys.ENTER)
+    await user.sees("Hi.", DONE)
+    prompt = decode(engine.submits[1].prompt)
+    assert "Hello<" in prompt and "story" not in prompt and "Once" not in prompt
+
+
 async def test_everything_is_reached_and_done_by_keys(visit: Any) -> None:
     engine = ScriptedEngine(answer("Hi."))
     user = await visit(engine)
@@ -365,12 +380,12 @@ def proxy(upstream: httpx.AsyncClient, change: Change) -> Starlette:
 @pytest.mark.parametrize(
     ("change", "verdict"),
     [
-        (untouched, "20 events came as they were sent"),
+        (untouched, "20 events"),  # how late depends on what else this machine does
         (held_back, "holds streams back: of 20 events some were"),
         (cut_off, " events: "),
     ],
 )
-async def test_what_proxies_do_to_streams_is_measured(start: Any, browser: Chrome, change: Change, verdict: str) -> None:
+async def test_what_proxies_do_to_streams_is_told(start: Any, browser: Chrome, change: Change, verdict: str) -> None:
     gateway = await start(ScriptedEngine(answer("Hi.")), Settings(beat_s=0.05))
     bound = listen("127.0.0.1", 0)
     async with serving(proxy(gateway.http, change), bound):
@@ -379,3 +394,9 @@ async def test_what_proxies_do_to_streams_is_measured(start: Any, browser: Chrom
         await user.clicks("#measure")
         await user.sees(verdict, "#measured")
         await user.does(lambda: browser.get("about:blank"))
+
+
+async def test_a_stream_is_held_back_where_events_are_half_a_second_late(visit: Any) -> None:
+    user = await visit(ScriptedEngine())
+    assert await user.evaluates("verdict(20, .49)") == "20 events came as they were sent, none more than 490 ms late."
+    assert "holds streams back: of 20 events some were 0.5 s late" in await user.evaluates("verdict(20, .5)")
