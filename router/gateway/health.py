@@ -98,7 +98,7 @@ class Health:
 
     @Operation("Operation", answer=str, gives="text/plain")
     async def metrics(self, request: Request) -> Response:
-        """Metrics in Prometheus' text format, or with exemplars as OpenMetrics, where the Accept header names that."""
+        """Metrics in Prometheus' text format, or with exemplars as OpenMetrics, where the Accept header prefers that."""
         wanted = accepted(request.headers.get("accept", ""))
         return Response(await self._exposition(wanted), media_type=wanted.media_type)
 
