@@ -44,6 +44,7 @@ class Loading:
             self._progress.end_bar()
         self._starting.clear()
         self._replicas.clear()
+        self._read.clear()
 
     async def follow(self) -> None:
         """Keeps the bar of a terminal up to date. Returns at once where there is nothing to read, else never."""

@@ -16,7 +16,7 @@ def fetch(url: str) -> str:
     """What plain HTTP's GET answers; empty where nobody does in time."""
     try:
         with urllib.request.build_opener(_DIRECT).open(url, timeout=TIMEOUT_S) as response:
-            return str(response.read().decode())
+            return str(response.read().decode(errors="replace"))
     except (OSError, http.client.HTTPException):
         return ""
 
@@ -47,21 +47,25 @@ def listens(address: str) -> bool:
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nothing listens on now."""
-    with socket.create_server((host, 0)) as server:
-        return int(server.getsockname()[1])
+    return _listen(host, 0)
 
 
 def require_free(host: str, port: int) -> int:
     """The port, or a free one for port 0. Raises UserError when it is taken or the host is not this one's."""
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.create_server((host, port), family=family) as server:
-            return int(server.getsockname()[1])
+        return _listen(host, port)
     except OSError as error:
         if port and error.errno == errno.EADDRINUSE:
             raise UserError(f"port {port} on {host} is in use; choose another with --port, or 0 for a free one") from error
         reason = str(error.strerror or error).partition(" (while ")[0]
         raise UserError(f"cannot listen on {host}:{port} ({reason}); mend --host or --port") from error
+
+
+def _listen(host: str, port: int) -> int:
+    """The port that was listened on for a moment; raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as server:
+        return int(server.getsockname()[1])
 
 
 def local_address(peer: str) -> str:

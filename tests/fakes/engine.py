@@ -95,6 +95,7 @@ class FakeEngine(engine_pb2_grpc.EngineServicer):
         self.cluster_token = cluster_token
         self.epoch = next(_epochs)
         self.ready = True
+        self.ranks = [engine_pb2.Rank(rank=0, pid=1, node="fake", metrics_address="127.0.0.1:1")]
         self.address = ""
         # What a test may set at any time:
         self.refusal: status_pb2.Status | None = None  # answers every Submit with this
@@ -300,7 +301,7 @@ class FakeEngine(engine_pb2_grpc.EngineServicer):
             stop_token_ids=[STOP_TOKEN],
             dtype="float32",
             layout=engine_pb2.Layout(ranks=1, experts="ep"),
-            ranks=[engine_pb2.Rank(rank=0, pid=1, node="fake", metrics_address="127.0.0.1:1")],
+            ranks=self.ranks,
         )
 
     async def WatchLoad(
