@@ -16,6 +16,14 @@ Id = Annotated[str, Field(min_length=1, max_length=256)]
 Status = Literal["in_progress", "completed", "incomplete"]
 
 
+def _completed(status: object) -> object:
+    return "completed" if status is None else status
+
+
+Unsaid = BeforeValidator(_completed)
+"""Of a status: clients make items without one, which their packages send as null."""
+
+
 def _only_text(kind: str) -> str:
     if kind not in ("input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text"):
         raise unsupported(f"content of type '{kind[:64]}' is not supported: the model reads and writes text only")
@@ -94,7 +102,7 @@ class Exchanged(Item):
     """A call of a tool of the client's, or its result."""
 
     call_id: str
-    status: Status = "completed"
+    status: Annotated[Status, Unsaid] = "completed"
     caller: Annotated[Direct | None, Field(exclude=True)] = None
     namespace: Absent = None
 
@@ -192,7 +200,7 @@ class McpCallItem(Item):
     arguments: str
     output: str | None = None
     error: str | Schema | None = None
-    status: Literal["in_progress", "completed", "incomplete", "calling", "failed"] = "completed"
+    status: Annotated[Status | Literal["calling", "failed"], Unsaid] = "completed"
     approval_request_id: str | None = None
 
 

@@ -43,11 +43,12 @@ class State:
         known = {str(item["id"]): item for item in history}
         taken = frozenset(known)
         found: dict[str, Json] = {}
+        read: set[str] = set()
         for place, item in enumerate(items):
             id_, refers = str(item["id"]), item["type"] == "item_reference"
             if id_ in found or (id_ in taken and not refers):
                 raise invalid(f"there are two items with the id '{id_}'", f"input[{place}].id")
-            kept = await self._known(tenant, id_, known) if refers or _lacks(item) else None
+            kept = await self._known(tenant, id_, known, read) if refers or _lacks(item) else None
             if refers and kept is None:
                 raise not_found("item", id_, f"input[{place}].id")
             found[id_] = kept or item
@@ -78,11 +79,13 @@ class State:
             raise invalid("that response has not ended yet", "previous_response_id")
         return [item for stored in chain for item in _all(stored)]
 
-    async def _known(self, tenant: str, id_: str, known: dict[str, Json]) -> Json | None:
-        """The item of this id, known or of a stored response, all of whose items are known from then on."""
+    async def _known(self, tenant: str, id_: str, known: dict[str, Json], read: set[str]) -> Json | None:
+        """The item of this id, known or of a stored response, which is read once: all of its items are known from then on."""
         ours = _OURS.fullmatch(id_)
-        if id_ not in known and ours and (stored := await self._store.responses.get(tenant, f"resp_{ours[1]}")):
-            known.update((str(item["id"]), item) for item in _all(stored))
+        if id_ not in known and ours and ours[1] not in read:
+            read.add(ours[1])
+            if stored := await self._store.responses.get(tenant, f"resp_{ours[1]}"):
+                known.update((str(item["id"]), item) for item in _all(stored))
         return known.get(id_)
 
 

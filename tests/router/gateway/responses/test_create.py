@@ -10,6 +10,7 @@ import pytest
 
 from ossia.common.vocabulary import decode, encode
 from router.engine import EngineError
+from router.store.responses import Responses, StoredResponse
 from tests.fakes.scripted import FINISH, MODEL, ScriptedEngine, answer, call, pairs
 from tests.router.gateway.responses import strict
 from tests.router.gateway.responses.conftest import ASK, WEATHER, FakeServer, stream
@@ -315,6 +316,23 @@ async def test_stored_responses_are_listed_and_deleted(start: Any) -> None:
         assert (gone.status_code, gone.json()["error"]["code"]) == (404, "response_not_found")
 
 
+async def test_a_stored_response_is_read_once_for_all_that_name_it(start: Any, monkeypatch: Any) -> None:
+    """Also for items that it has not."""
+    reads: list[str] = []
+    real = Responses.get
+
+    async def get(self: Responses, tenant: str, id_: str) -> StoredResponse | None:
+        reads.append(id_)
+        return await real(self, tenant, id_)
+
+    monkeypatch.setattr(Responses, "get", get)
+    gateway = await start(ScriptedEngine(answer("x")))
+    first = await gateway.client.responses.create(**ASK)
+    searched = [{"type": "web_search_call", "id": f"ws_{first.id[5:]}o{number:05d}"} for number in range(1, 4)]
+    await gateway.client.responses.create(model=MODEL, input=[*searched, HELLO])
+    assert reads == [first.id]
+
+
 async def test_references_name_items_of_stored_responses(start: Any) -> None:
     engine = ScriptedEngine(answer("Forty-two"))
     gateway = await start(engine)
@@ -430,9 +448,10 @@ async def test_what_asks_for_nothing_is_accepted_and_what_was_told_can_be_sent_b
     assert [tool.type for tool in first.tools] == [tool["type"] for tool in tools]
     assert first.tools[0].model_dump(by_alias=True, exclude_unset=True) == {**WEATHER, "strict": False}
     made = first.output[-1]
-    result = {"type": "function_call_output", "call_id": made.call_id, "output": "sun", "name": "weather", "caller": None}
+    nothing = {"id": None, "status": None, "caller": None}
+    result = {"type": "function_call_output", "call_id": made.call_id, "output": "sun", "name": "weather", **nothing}
     told = [{**item.model_dump(), "created_by": "user_1"} for item in first.output]
-    parsed = [{**item.model_dump(by_alias=True), "parsed_arguments": {}, "async": False} for item in first.output[-1:]]
+    parsed = [{**made.model_dump(by_alias=True), "parsed_arguments": {}, "async": False, **nothing}]
     sun = [{"type": "output_text", "text": "Sunny.", "annotations": [], "logprobs": [], "parsed": {"a": 1}}]
     said = {"type": "message", "role": "assistant", "status": "completed", "phase": "final_answer", "content": sun}
     engine.script = (answer("x"),)
