@@ -173,16 +173,15 @@ def _class(body: str) -> str:
     characters = list(_characters(body))
     negated = characters[:1] == [("^", False)]
     members: list[str] = []
-    rest = characters[negated:]
-    while rest:
-        (first, _), *rest = rest
-        if len(rest) > 1 and rest[0] == ("-", False):
-            last, rest = rest[1][0], rest[2:]
-            if last < first:
-                raise ValueError(f"the range {first}-{last} ends before it begins")
-            members.append(f"{_spelled(first)}-{_spelled(last)}")
-        else:
-            members.append(_spelled(first))
+    at = int(negated)
+    while at < len(characters):
+        first, last = characters[at][0], characters[at][0]
+        if characters[at + 1 : at + 2] == [("-", False)] and at + 2 < len(characters):
+            at, last = at + 2, characters[at + 2][0]
+        if last < first:
+            raise ValueError(f"the range {first}-{last} ends before it begins")
+        members.append(_spelled(first) if last == first else f"{_spelled(first)}-{_spelled(last)}")
+        at += 1
     if not members and not negated:
         raise ValueError("a class has no character")
     return f"/[{'^' * negated}{''.join(members)}]/" if members else _ANY

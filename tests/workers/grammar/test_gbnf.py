@@ -68,6 +68,7 @@ def refusal(spelled: str) -> Refusal:
         (SQL, ["SELECT col_1  from table_2  where col_1 = 1 "], ["SELECT col_3  from table_2  where col_1 = 1 "]),
         ('root ::= [a-z]* "end"', ["end", "abcend", "endend"], ["ab", "ENDend"]),
         ('root ::= ([^\\n-] | "\\u00e9\\U0001F600\\x41")+ .', ["é😀A\n", "ab-"], ["a\nb", "-"]),
+        ("root ::= [a-cx-] [+--]", ["b,", "x-", "-+"], ["d,", "a."]),
         ('root ::= ( | "a" | ) "b" x?\nx ::= "c" x | "d"', ["b", "ab", "bccd"], ["aab", "bcc"]),
         ('root ::= "a"\n  x\n  | "b"\nx ::= [0-9]{2,} ("," [0-9]{ 1 , 2 })*', ["a12,3,45", "b"], ["a1", "a12,345"]),
         ('expr-1 ::= "\'/+\\""\r\nroot ::= expr-1 [\\]a^-] root | expr-1 # and so on', ["'/+\"^'/+\"-'/+\""], ["'/+\"b'/+\""]),
@@ -148,6 +149,7 @@ LINKS = "\n".join(f"r{number} ::= r{number + 1} r{number + 1}" for number in ran
         "root ::= " + '"' * 200_001,
         "root ::= " + "a" * 200_000,
         "root ::= " + "[" * 200_000,
+        "root ::= [" + "!" * 200_000 + "]",
     ],
     ids=[
         "groups",
@@ -162,6 +164,7 @@ LINKS = "\n".join(f"r{number} ::= r{number + 1} r{number + 1}" for number in ran
         "quotes",
         "name",
         "open",
+        "class",
     ],
 )
 def test_hostile_grammars_hold_up_nobody(spelled: str) -> None:
