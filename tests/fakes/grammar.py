@@ -72,7 +72,7 @@ class FakeGrammar:
 
 
 class Stalling(FakeGrammar):
-    """The same languages; it stalls where a mask at some places is asked for, once at each."""
+    """The same languages; it stalls where masks at some places are asked for, once at each, and does not tell so before."""
 
     def __init__(self, seed: int, ends: bool = True) -> None:
         super().__init__(seed, ends)
@@ -86,7 +86,7 @@ class Stalling(FakeGrammar):
 
     @property
     def stalled(self) -> bool:
-        return self._stalled is not None
+        return self._stalled is not None and len(self.accepted) >= self._stalled
 
     def renew(self) -> None:
         assert self._stalled is not None, "it is not stalled"

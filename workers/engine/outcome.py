@@ -16,7 +16,7 @@ class Outcome:
     logprobs: tuple[TokenLogprobs, ...]  # one a token where asked for
     prompt_logprobs: tuple[TokenLogprobs, ...]
     end: Finish | Refusal | None = None  # what came in place of another token
-    stalled: bool = False  # nothing came in its place: the grammar has to be renewed first
+    stalled: bool = False  # nothing came in its place: the grammar has to be renewed first, or asked again behind the drafts
 
     @property
     def accepted(self) -> int:
@@ -38,7 +38,7 @@ def _outcome(chunk: Chunk, sampled: Sampled, tokens: list[int], scores: range, s
     accepted = tuple(_accepted(chunk, tokens[samples.start : samples.stop]))
     broken = NOT_FINITE in accepted or NOT_FINITE in tokens[scores.start : scores.stop]
     nothing = NOTHING_ALLOWED in accepted
-    stalled = nothing and not broken and chunk.request.stalled
+    stalled = nothing and not broken and (len(accepted) > 1 or chunk.request.stalled)  # it stands before the drafts still
     end: Finish | Refusal | None = None
     if broken:
         end = Refusal(Cause.BROKEN, "the model's logits are not finite numbers", reason="LOGITS_NOT_FINITE")

@@ -65,7 +65,9 @@ class Stepper:
     def step(self) -> Report:
         started = self._timer()
         chunks = self._scheduler.schedule(self._clock())
-        sampled = self._runner.execute(assemble(chunks, self._limits, self._masks))
+        plan = assemble(chunks, self._limits, self._masks)
+        sampled = self._runner.execute(plan)
+        plan.filled()  # grammars go on in this thread, though a runner may not have needed their masks
         outputs = self._scheduler.update(chunks, sampled)
         self._renew()
         return self._report(chunks, outputs, self._timer() - started)

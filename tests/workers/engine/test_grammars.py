@@ -11,11 +11,14 @@ import pytest
 from tests.fakes.grammar import FakeGrammar, Stalling, mask_of
 from tests.fakes.runner import VOCAB, FakeRunner, alone
 from tests.workers.engine.harness import GREEDY, Harness, limits
+from workers.engine.adjustments import NO_IDS, NO_VALUES
 from workers.engine.engine import Engine
 from workers.engine.grammar import Allowed, Below, Mask
-from workers.engine.report import Report
+from workers.engine.plan import Plan, Sampled
+from workers.engine.report import Output, Report
 from workers.engine.request import Finish
 from workers.engine.sampling import Sampling
+from workers.engine.stepper import Stepper
 
 TEN = Sampling(temperature=0.0, max_tokens=10)
 
@@ -260,6 +263,58 @@ def test_drafts_take_one_mask_a_step_at_most() -> None:
     assert max(asked) == 1
 
 
+class Hasty:
+    """A runner that says 20 always, and needs no mask for it."""
+
+    def __init__(self, says: threading.Event) -> None:
+        self._says = says
+
+    def execute(self, plan: Plan) -> Sampled:
+        self._says.set()
+        rows = len(plan.rows)
+        return Sampled(np.full(rows, 20, np.int32), np.zeros(rows, np.float32), [NO_IDS] * rows, [NO_VALUES] * rows)
+
+    def close(self) -> None:
+        """Has nothing to give back."""
+
+
+class Lagging(FakeGrammar):
+    """Masks take longer than the steps that they are for. Nobody may use it meanwhile."""
+
+    slow = True
+
+    def __init__(self, said: threading.Event) -> None:
+        super().__init__(0)
+        self._said = said
+        self._asked = False
+
+    def mask(self) -> Allowed:
+        self._asked = True
+        assert self._said.wait(30)
+        self._asked = False
+        return mask_of([20])
+
+    def accept(self, token: int) -> None:
+        assert not self._asked, "its mask is being computed"
+        self.accepted.append(token)
+        self._said.clear()
+
+    def forced(self, limit: int) -> list[int]:
+        return []
+
+
+def test_grammars_go_on_once_their_masks_are_there_whatever_a_runner_asks_for() -> None:
+    said = threading.Event()
+    said.set()  # for what may come first, which is asked for as the request is made
+    bounds, grammar = limits(stop_token_ids=frozenset()), Lagging(said)
+    stepper = Stepper(Hasty(said), bounds)
+    stepper.submit(bounds.accept((0, 0), [9], TEN, grammar=grammar))
+    outputs: list[Output] = []
+    while stepper.busy:
+        outputs += stepper.step().outputs
+    assert (grammar.accepted, outputs[-1].end) == ([20] * 10, Finish.LENGTH)
+
+
 LONG = Sampling(temperature=0.7, seed=1, max_tokens=40)
 
 
@@ -286,6 +341,22 @@ def test_a_grammar_that_stalls_holds_up_its_own_request_alone() -> None:
     assert harness.tokens(0) == alone([9] * 8, LONG, (), FakeGrammar(1, ends=False))
     assert harness.tokens(1) == alone([10] * 8, LONG, ())
     assert grammar.renewals > 1
+
+
+class Headed(Stalling):
+    """Two tokens are forced, then some may come, which stalls."""
+
+    def _mask(self) -> Allowed:
+        length = len(self.accepted)
+        return mask_of([30 + length] if length < 2 else [20, 21])
+
+
+def test_a_grammar_that_stalls_behind_drafts_is_renewed() -> None:
+    harness, grammar = Harness(), Headed(1)
+    harness.submit(0, [9], TEN, grammar=grammar)
+    harness.run()
+    assert (harness.tokens(0)[:2], len(harness.tokens(0)), harness.end(0)) == ([30, 31], 10, Finish.LENGTH)
+    assert harness.usage(0).accepted_tokens == 1 and grammar.renewals > 1
 
 
 def test_nothing_is_left_to_compute_where_all_are_stalled() -> None:
