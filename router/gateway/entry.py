@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 CLIENT_GONE = 499  # nginx's number; never sent
-PATIENCE_S = 30.0  # that a body may be waited for, over and above
-LEAST = 1024  # bytes a second
+PATIENCE_S = 30.0  # that a body may be behind
+LEAST = 1024  # bytes a second that are due
 
 
 class Admission:
@@ -146,7 +146,8 @@ class _Passage:
         except TimeoutError:
             why = f"the body did not come: {LEAST} bytes a second are the least that is waited for"
             raise ApiError(HTTPStatus.REQUEST_TIMEOUT, why, code="request_timeout") from None
-        self._patience_s += len(message.get("body", b"")) / LEAST - (time.perf_counter() - began)
+        earned_s = len(message.get("body", b"")) / LEAST - (time.perf_counter() - began)
+        self._patience_s = min(PATIENCE_S, self._patience_s + earned_s)
         self._whole = not message.get("more_body", False)
         return message
 

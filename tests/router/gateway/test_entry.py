@@ -61,8 +61,16 @@ async def test_a_body_that_comes_by_and_by_is_refused(
         assert error["code"] == "request_timeout"
 
 
+async def test_what_came_fast_does_not_pay_for_what_does_not_come(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(head_, "PATIENCE_S", 0.3)
+    gateway = await start(ScriptedEngine())
+    head, _ = await _sent(gateway, "/v1/completions", b"", 400_000, b" " * 300_000, b" ", 0.02)
+    assert head.startswith(b"HTTP/1.1 408")
+
+
 async def test_a_long_body_may_take_long(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entry, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(entry, "PATIENCE_S", 0.5)
     monkeypatch.setattr(entry, "LEAST", 100)
     gateway = await start(ScriptedEngine())
     head, _ = await _sent(gateway, "/v1/completions", b"", 500, b"", b" " * 50, 0.1)
