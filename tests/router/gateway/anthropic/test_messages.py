@@ -46,8 +46,10 @@ def shown(message: Any) -> list[tuple[str, object]]:
 
 async def test_what_a_client_calls_beta_is_answered_alike(connect: Callable) -> None:
     client = await connect(ScriptedEngine(*pairs(answer("Hello"), 3)))
-    assert shown(await client.beta.messages.create(**ASK)) == [("text", "Hello")]  # which asks with ?beta=true
-    assert (await client.beta.messages.count_tokens(model=MODEL, messages=ASK["messages"])).input_tokens > 1
+    for query in ({}, {"beta": "true"}):  # which older clients say behind the path
+        assert shown(await client.beta.messages.create(**ASK, extra_query=query)) == [("text", "Hello")]
+        counted = await client.beta.messages.count_tokens(model=MODEL, messages=ASK["messages"], extra_query=query)
+        assert counted.input_tokens > 1
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])
