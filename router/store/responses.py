@@ -1,7 +1,7 @@
 """Stored responses, each with the input items of its request. Knows nothing of what they mean."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,12 @@ class Responses:
         async with self._database.read() as connection:
             row = (await connection.execute(found)).one_or_none()
         return self._stored(row) if row else None
+
+    async def some(self, tenant: str, ids: Collection[str]) -> list[StoredResponse]:
+        """Those of these that there are, in any order."""
+        found = select(responses).where(responses.c.id.in_(ids), responses.c.tenant == tenant)
+        async with self._database.read() as connection:
+            return [self._stored(row) for row in await connection.execute(found)]
 
     async def delete(self, tenant: str, id_: str) -> bool:
         """Whether it was there. Its events go with it."""

@@ -10,6 +10,7 @@ from router.store.store import Store
 
 _OURS = re.compile(r"[a-z]+_([0-9a-f]{32})[io]\d{5}")
 """Ids that tell whose items they name: those of a response's input, and of its output."""
+_AT_ONCE = 64  # responses, whose contents are in memory together
 
 
 class State:
@@ -40,15 +41,15 @@ class State:
         """The request's items as they are kept: each reference, and each that lacks what clients do not see of it, as the store
         has it.
         """
-        known = {str(item["id"]): item for item in history}
-        taken = frozenset(known)
+        there = {str(item["id"]): item for item in history}
+        sought = [str(item["id"]) for item in items if _refers(item) or _lacks(item)]
+        known = await self._known(tenant, [id_ for id_ in sought if id_ not in there]) | there
         found: dict[str, Json] = {}
-        read: set[str] = set()
         for place, item in enumerate(items):
-            id_, refers = str(item["id"]), item["type"] == "item_reference"
-            if id_ in found or (id_ in taken and not refers):
+            id_, refers = str(item["id"]), _refers(item)
+            if id_ in found or (id_ in there and not refers):
                 raise invalid(f"there are two items with the id '{id_}'", f"input[{place}].id")
-            kept = await self._known(tenant, id_, known, read) if refers or _lacks(item) else None
+            kept = known.get(id_) if refers or _lacks(item) else None
             if refers and kept is None:
                 raise not_found("item", id_, f"input[{place}].id")
             found[id_] = kept or item
@@ -79,14 +80,19 @@ class State:
             raise invalid("that response has not ended yet", "previous_response_id")
         return [item for stored in chain for item in _all(stored)]
 
-    async def _known(self, tenant: str, id_: str, known: dict[str, Json], read: set[str]) -> Json | None:
-        """The item of this id, known or of a stored response, which is read once: all of its items are known from then on."""
-        ours = _OURS.fullmatch(id_)
-        if id_ not in known and ours and ours[1] not in read:
-            read.add(ours[1])
-            if stored := await self._store.responses.get(tenant, f"resp_{ours[1]}"):
-                known.update((str(item["id"]), item) for item in _all(stored))
-        return known.get(id_)
+    async def _known(self, tenant: str, ids: Sequence[str]) -> dict[str, Json]:
+        """Those of these items that stored responses have, by their ids."""
+        sought = frozenset(ids)
+        names = sorted({f"resp_{ours[1]}" for id_ in sought if (ours := _OURS.fullmatch(id_))})
+        known: dict[str, Json] = {}
+        for begin in range(0, len(names), _AT_ONCE):
+            for stored in await self._store.responses.some(tenant, names[begin : begin + _AT_ONCE]):
+                known.update((id_, item) for item in _all(stored) if (id_ := str(item["id"])) in sought)
+        return known
+
+
+def _refers(item: Json) -> bool:
+    return item["type"] == "item_reference"
 
 
 def _lacks(item: Json) -> bool:

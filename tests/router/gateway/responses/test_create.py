@@ -316,21 +316,26 @@ async def test_stored_responses_are_listed_and_deleted(start: Any) -> None:
         assert (gone.status_code, gone.json()["error"]["code"]) == (404, "response_not_found")
 
 
-async def test_a_stored_response_is_read_once_for_all_that_name_it(start: Any, monkeypatch: Any) -> None:
-    """Also for items that it has not."""
-    reads: list[str] = []
-    real = Responses.get
+async def test_whatever_items_name_is_read_together(start: Any, monkeypatch: Any) -> None:
+    """Also what there is not: reads are few, however many items there are."""
+    reads: list[list[str]] = []
+    real = Responses.some
 
-    async def get(self: Responses, tenant: str, id_: str) -> StoredResponse | None:
-        reads.append(id_)
-        return await real(self, tenant, id_)
+    async def some(self: Responses, tenant: str, ids: list[str]) -> list[StoredResponse]:
+        reads.append(ids)
+        return await real(self, tenant, ids)
 
-    monkeypatch.setattr(Responses, "get", get)
-    gateway = await start(ScriptedEngine(answer("x")))
+    monkeypatch.setattr(Responses, "some", some)
+    engine = ScriptedEngine(answer("Forty-two"))
+    gateway = await start(engine)
     first = await gateway.client.responses.create(**ASK)
-    searched = [{"type": "web_search_call", "id": f"ws_{first.id[5:]}o{number:05d}"} for number in range(1, 4)]
-    await gateway.client.responses.create(model=MODEL, input=[*searched, HELLO])
-    assert reads == [first.id]
+    stems = [first.id.removeprefix("resp_"), *(f"{number:032x}" for number in range(99))]
+    searched = [{"type": "web_search_call", "id": f"ws_{stem}o{place:05d}"} for stem in stems for place in (1, 2)]
+    reference = {"type": "item_reference", "id": first.output[0].id}
+    await gateway.client.responses.create(model=MODEL, input=[*searched, reference, HELLO])
+    assert [len(ids) for ids in reads] == [64, 36]
+    assert set().union(*reads) == {f"resp_{stem}" for stem in stems}
+    assert contains(list(engine.submits[1].prompt), "Forty-two")
 
 
 async def test_references_name_items_of_stored_responses(start: Any) -> None:
