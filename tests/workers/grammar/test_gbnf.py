@@ -149,7 +149,7 @@ LINKS = "\n".join(f"r{number} ::= r{number + 1} r{number + 1}" for number in ran
         "root ::= " + '"' * 200_001,
         "root ::= " + "a" * 200_000,
         "root ::= " + "[" * 200_000,
-        "root ::= [" + "!" * 200_000 + "]",
+        "root ::= [" + "!" * 50_000 + "]",
     ],
     ids=[
         "groups",
