@@ -179,8 +179,6 @@ class GenerationBody(Body):
             raise invalid("'continuous_usage_stats' needs 'include_usage': true", "stream_options.continuous_usage_stats")
         if self.structured_outputs and self.response_format and self.response_format.held:
             raise invalid("'structured_outputs' and 'response_format' cannot both hold the answer", "structured_outputs")
-        if self.ignore_eos and (param := self.needs_grammar):
-            raise invalid(f"'ignore_eos' contradicts '{param}': what that asks for has an end", "ignore_eos")
         sampling = self.sampling()
         if sampling.HasField("max_tokens") and sampling.min_tokens > sampling.max_tokens:
             raise invalid(f"'min_tokens' is more than the {sampling.max_tokens} tokens that there may be", "min_tokens")
@@ -191,7 +189,14 @@ class GenerationBody(Body):
             check_ids(ids, card, param)
         if self.top_k and self.top_k > card.vocab_size:
             raise invalid(f"'top_k' is more than the {card.vocab_size} tokens of the vocabulary", "top_k")
-        if card.vocab_size != SIZE and (needing := self.needs_grammar):
+        if needing := self.needs_grammar:
+            self.check_grammar(needing, card)
+
+    def check_grammar(self, needing: str, card: engine_pb2.DescribeResponse) -> None:
+        """Whether a grammar can hold the output to what that parameter asks for. Raises ApiError."""
+        if self.ignore_eos:
+            raise invalid(f"'ignore_eos' contradicts '{needing}': what that asks for has an end", "ignore_eos")
+        if card.vocab_size != SIZE:
             raise invalid(f"'{needing}' needs a model of gpt-oss's vocabulary, and this one has another", needing)
 
     def submit(self, prompt: Sequence[int], card: engine_pb2.DescribeResponse) -> engine_pb2.Submit:

@@ -205,10 +205,11 @@ class OfferedPython(Offered):
 
 @dataclass(frozen=True)
 class Offer:
-    """All tools of a request: those that the prompt tells of, and those of them that may be called at first."""
+    """All tools of a request: those that the prompt tells of, those of them that may be called, and those for the first turn."""
 
     tools: Sequence[Offered] = ()
     callable: Sequence[Offered] = ()
+    first: Sequence[Offered] = ()
     must_call: bool = False
     servers: Mapping[str, Server] = field(default_factory=dict)  # by the labels that the request gives them
 
@@ -228,7 +229,7 @@ class Offer:
     def needing_grammar(self) -> Iterator[str]:
         """The parameters that only a grammar can meet."""
         yield from (param for tool in self.callable if (param := tool.held_by))
-        if self.must_call:
+        if self.must_call or len(self.first) < len(self.tools):
             yield "tool_choice"
 
     def listing(self, label: str, stem: str, place: int) -> Iterator[Json]:
@@ -273,7 +274,7 @@ def offer(body: Context, servers: Tools, container: str) -> Offer:
         must_call = not isinstance(choice, AllowedTools) or choice.mode == "required"
     if not chosen and (must_call or isinstance(choice, AllowedTools)):
         raise invalid("'tool_choice' asks for a call, and names none of the 'tools'", "tool_choice")
-    return Offer(tools, chosen, must_call, labels)
+    return Offer(tools, chosen if isinstance(choice, AllowedTools) else tools, chosen, must_call, labels)
 
 
 def _offered(body: Context, servers: Tools, container: str) -> Iterator[Offered]:

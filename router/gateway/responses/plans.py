@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from ossia.common.vocabulary import SIZE
 from ossia.v1 import engine_pb2
 from router.access.principal import Principal
-from router.gateway.errors import Json, invalid
+from router.gateway.errors import Json
 from router.gateway.intake import Intake, weight
 from router.gateway.responses.document import new_id, opened
 from router.gateway.responses.items import identified
@@ -90,8 +89,8 @@ class Plans:
         created = document["created_at"]
         assert isinstance(created, int)
         prompt = await self._prompt(body, principal, size, str(document["id"]), created, history, items)
-        if card.vocab_size != SIZE and (needing := next(prompt.offer.needing_grammar(), None)):
-            raise invalid(f"'{needing}' needs a model of gpt-oss's vocabulary, and this one has another", needing)
+        if needing := next(prompt.offer.needing_grammar(), None):
+            body.check_grammar(needing, card)
         return Plan(body, card, document, prompt, results)
 
     async def _prompt(

@@ -43,8 +43,8 @@ class Step:
 
     @property
     def callable(self) -> list[Offered]:
-        """Those that may be called now: what `tool_choice` restricts, it restricts in the first turn."""
-        tools = self.offer.tools if self.index else self.offer.callable
+        """Those that may be called now: the tool that `tool_choice` names is called in the first turn."""
+        tools = self.offer.callable if self.index else self.offer.first
         return [tool for tool in tools if self.calls_left > 0 or not tool.ours]
 
     @property

@@ -185,11 +185,43 @@ async def test_a_choice_restricts_the_first_turn_alone(begin: Any) -> None:
         ["wiki.read", "wiki.write", "functions.weather"],
         0,
     )
-    allowed = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "weather"}]}
-    await stream(gateway, tools=[MCP, WEATHER], tool_choice=allowed)
-    assert [each.recipient for each in engine.submits[2].grammar.functions] == ["functions.weather"]
     await stream(gateway, tools=[MCP, WEATHER], tool_choice="none")
-    assert not engine.submits[3].grammar.functions
+    assert not engine.submits[2].grammar.functions
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+async def test_what_is_not_allowed_is_called_in_no_turn(begin: Any, mode: str) -> None:
+    engine = TurnEngine(use("wiki.read", "{}"), answer("ok"))
+    gateway = await begin(engine, tools=[FakeServer("wiki", "read", "write")])
+    choice = {"type": "allowed_tools", "mode": mode, "tools": [{"type": "mcp", "server_label": "wiki", "name": "read"}]}
+    await stream(gateway, tools=[MCP, WEATHER], tool_choice=choice)
+    grammars = [submit.grammar for submit in engine.submits]
+    assert [[each.recipient for each in grammar.functions] for grammar in grammars] == [["wiki.read"]] * 2
+    assert [grammar.tool_choice for grammar in grammars] == [2 if mode == "required" else 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "needing"),
+    [
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "name": "weather"}}, "tool_choice"),
+        (
+            {"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp", "server_label": "wiki"}]}},
+            "tool_choice",
+        ),
+        ({"tools": [{**WEATHER, "strict": True}]}, "tools[0].strict"),
+    ],
+)
+async def test_what_no_grammar_holds_is_refused(begin: Any, asked: dict[str, Any], needing: str) -> None:
+    engine = ScriptedEngine(answer("ok"))
+    gateway = await begin(engine, tools=[FakeServer("wiki", "read")])
+    body = {**ASK, "tools": [WEATHER, MCP], **asked}
+    refused = await gateway.http.post("/v1/responses", json={**body, "ignore_eos": True})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"], needing in error["message"]) == (400, "ignore_eos", True)
+    engine.card.vocab_size = 199_000  # type: ignore[union-attr]
+    refused = await gateway.http.post("/v1/responses", json=body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, needing)
 
 
 async def test_a_server_that_fails_is_told_of(begin: Any) -> None:
