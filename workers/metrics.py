@@ -33,7 +33,7 @@ class Metrics:
         self._preemptions = counter("preemptions", "Requests whose blocks were taken back to be recomputed.")
         self._read = counter("checkpoint_read_bytes", "Bytes of the checkpoint read by this rank.")
         self._running = gauge("running_requests", "Requests that hold KV blocks.")
-        self._waiting = gauge("waiting_requests", "Requests that wait for admission, those whose grammar is compiled anew included.")
+        self._waiting = gauge("waiting_requests", "Requests that wait to run, those whose grammar is compiled anew included.")
         self._prefill = gauge("prefill_queue_tokens", "Tokens not prefilled yet, over all requests.")
         self._kv_used = gauge("kv_used_tokens", "Tokens of KV cache in use in full layers, whole blocks.")
         self._kv_total = gauge("kv_total_tokens", "Tokens that the KV cache of full layers holds.")
