@@ -205,7 +205,7 @@ class OfferedPython(Offered):
 
 @dataclass(frozen=True)
 class Offer:
-    """All tools of a request: those that the prompt tells of, those of them that may be called, and those for the first turn."""
+    """All tools of a request: those that the prompt tells of, those that may be called, and those of the first turn."""
 
     tools: Sequence[Offered] = ()
     callable: Sequence[Offered] = ()
