@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar
 
 from pydantic import Field
+from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,7 +15,6 @@ from typing_extensions import TypedDict
 from ossia.common.vocabulary import decode, encode
 from ossia.v1 import engine_pb2
 from router.gateway.conversation import prompt
-from router.gateway.errors import dumps
 from router.gateway.intake import Intake
 from router.gateway.logprobs import spell
 from router.gateway.openapi import JSON, Operation
@@ -108,7 +108,7 @@ async def rendered(intake: Intake, size: int, tokens: list[int], card: engine_pb
 
 
 async def _told(intake: Intake, size: int, work: Callable[[], object]) -> Response:
-    return Response(await intake.prepare(size, lambda: dumps(work())), media_type=JSON)
+    return Response(await intake.prepare(size, lambda: to_json(work())), media_type=JSON)
 
 
 def _tokens(body: TokenizeBody, card: engine_pb2.DescribeResponse) -> Tokens:

@@ -35,6 +35,8 @@ async def test_others_see_nothing(store: Store) -> None:
     await put(store, "resp_1")
     assert await store.responses.get("b", "resp_1") is None
     assert await store.responses.chain("b", "resp_1") == []
+    assert await store.responses.some("b", ["resp_1"]) == []
+    assert [each.response["id"] for each in await store.responses.some("a", ["resp_1", "resp_2"])] == ["resp_1"]
     assert not await store.responses.delete("b", "resp_1")
     assert await store.responses.get("a", "resp_1")
 
