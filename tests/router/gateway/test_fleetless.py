@@ -17,7 +17,7 @@ ASK: dict[str, Any] = {"model": "fake", "prompt": [1, 2, 3], "max_tokens": 4}
 async def test_a_queue_with_a_bound_and_a_deadline_then_503(start: Any) -> None:
     async with FakeEngine() as engine:
         fleet = FakeFleet(entry(engine))
-        router = Router(fleet, options=RouterOptions(queue_bound=1, queue_wait_s=0.5))
+        router = Router(fleet, options=RouterOptions(queue_bound=1, queue_wait_s=2))
         await router.start()
         await asyncio.wait_for(router.wait_ready(), 10)
         gateway = await start(router)

@@ -12,7 +12,7 @@ from router.store.store import Store
 from tests.fakes.scripted import MODEL, ScriptedEngine, answer, pairs
 
 ASK: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100}
-LIMITS = {"requests-per-minute": 2, "tokens-per-minute": 10_000}
+LIMITS = {"requests-per-minute": 2, "tokens-per-minute": 1000}  # which take seconds to come back
 PREFIX = "anthropic-ratelimit"
 
 
