@@ -77,5 +77,6 @@ def page(items: Sequence[Json], asked: PageQuery) -> Json:
 def _translated(error: ValidationError) -> ApiError:
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0])
-    code = "unknown_parameter" if first["type"] == "extra_forbidden" else "invalid_value"
-    return invalid(f"'{name[:64]}': {first['msg'][:300]}", name[:64], code)
+    if first["type"] == "extra_forbidden":
+        return invalid(f"unknown parameter: '{name[:64]}'", name[:64], "unknown_parameter")
+    return invalid(f"'{name[:64]}': {first['msg'][:300]}", name[:64])
