@@ -120,7 +120,8 @@ class ChatChoice(Choice[ChatPiece]):
         return piece
 
     def _details(self, delta: engine_pb2.Delta, finish: str) -> Json | None:
-        return super()._details(delta, finish) if self._turn.answered or finish != "stop" else NO_ANSWER
+        silent = finish == "stop" and self._ended and not self._turn.answered
+        return NO_ANSWER if silent else super()._details(delta, finish)
 
     def _finish(self, delta: engine_pb2.Delta) -> str:
         if self._turn.stopped:

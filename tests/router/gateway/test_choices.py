@@ -319,15 +319,19 @@ async def test_a_turn_without_an_answer_says_so(start: Any, stream: bool, tokens
     assert choice["finish_details"]["type"] == "no_answer"
 
 
-@pytest.mark.parametrize("asked", [{"max_tokens": 4}, {"stop": "Hello"}])
-async def test_what_was_cut_before_its_answer_says_why(start: Any, asked: Any) -> None:
-    """A limit says so by itself, and a stop string stands in an answer."""
-    tokens, finish = (
-        ([*THOUGHT], FINISH.FINISH_REASON_LENGTH) if "max_tokens" in asked else (answer("Hello"), FINISH.FINISH_REASON_STOP)
-    )
+@pytest.mark.parametrize(
+    ("asked", "tokens", "finish", "told"),
+    [
+        ({"max_tokens": 4}, THOUGHT, FINISH.FINISH_REASON_LENGTH, "length"),
+        ({"stop": "Hello"}, answer("Hello"), FINISH.FINISH_REASON_STOP, "stop"),
+        ({"stop_token_ids": THOUGHT[-1:]}, THOUGHT, FINISH.FINISH_REASON_STOP, "stop"),
+    ],
+)
+async def test_what_was_cut_before_its_answer_is_no_end_of_the_models(
+    start: Any, asked: Any, tokens: list[int], finish: Any, told: str
+) -> None:
     ((choice,), _) = await chat(start, ScriptedEngine(tokens, finish=finish), False, **asked)
-    assert choice["content"] == ""
-    assert choice["finish_reason"] == ("length" if "max_tokens" in asked else "stop")
+    assert (choice["content"], choice["finish_reason"]) == ("", told)
     assert "finish_details" not in choice
 
 
