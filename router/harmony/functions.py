@@ -18,6 +18,8 @@ _MAX_DEPTH = 24
 """Levels of schemas below which everything is `any`, and of other values; oss-harmony refuses 128 levels of JSON."""
 _MAX_PARTS = 2048
 """Parts of a schema after which the rest is `any`: references can make a short schema endless."""
+_MAX_CHARACTERS = 1 << 18
+"""The same of its text, which references repeat: as long as a schema without them may be."""
 
 Schema = dict[str, Any]
 
@@ -55,11 +57,12 @@ class _Reader:
         self._root = root
         self._followed: list[str] = []
         self._parts = 0
+        self._characters = 0
 
     def read(self, schema: object, depth: int) -> Schema:
         """The schema in oss-harmony's words; `{}`, which is printed `any`, where there are none."""
         self._parts += 1
-        if not isinstance(schema, dict) or depth > _MAX_DEPTH or self._parts > _MAX_PARTS:
+        if not isinstance(schema, dict) or depth > _MAX_DEPTH or self._parts > _MAX_PARTS or self._characters > _MAX_CHARACTERS:
             return {}
         if isinstance(schema.get("$ref"), str):
             return self._follow(schema, schema["$ref"], depth)
@@ -78,18 +81,24 @@ class _Reader:
         return result
 
     def _children(self, schema: Schema, depth: int) -> Schema:
+        self._characters += sum(map(len, schema))
         return {key: self._child(key, value, depth) for key, value in schema.items()}
 
     def _child(self, key: str, value: Any, depth: int) -> Any:
         match key, value:
             case "properties", dict():
+                self._characters += sum(map(len, value))
                 return {name: self.read(part, depth) for name, part in value.items()}
             case "items", _:
                 return self.read(value, depth)
             case "oneOf", list():
                 return [self.read(part, depth) for part in value]
             case _:
-                return _pruned(value, _MAX_DEPTH)
+                kept = _pruned(value, _MAX_DEPTH)
+                self._characters += len(
+                    kept if isinstance(kept, str) else json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+                )
+                return kept
 
 
 def _pruned(value: Any, levels: int) -> Any:

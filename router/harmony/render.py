@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-from openai_harmony import Author, DeveloperContent, ReasoningEffort, RenderOptions, Role, SystemContent
+from openai_harmony import Author, DeveloperContent, ReasoningEffort, RenderOptions, Role, SystemContent, ToolDescription
 from openai_harmony import Message as Rendered
 
 from ossia.common import vocabulary
@@ -20,6 +20,8 @@ from router.harmony.types import Effort, Format, HarmonyError, Message, Namespac
 _AUTHOR = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CALL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 _IDENTITY = "You are ChatGPT, a large language model trained by OpenAI."
+_MAX_TOOLS = 1 << 20
+"""Characters of all functions together: more than any context holds. No other thread runs while oss-harmony renders them."""
 _PLACE = "\0"
 """Stands where a caller's text goes; the first in the message, whatever tools' descriptions contain."""
 
@@ -83,11 +85,23 @@ def _developer(
     if instructions:
         content.with_instructions(_PLACE)
     if tools:
-        content.with_function_tools([describe(tool, f"tools[{index}].function") for index, tool in enumerate(tools)])
+        content.with_function_tools(_described(tools))
     for namespace in namespaces:
         content.with_tools(namespaced(namespace))
     tokens = vocabulary.load().encoding.render(Rendered.from_role_and_content(Role.DEVELOPER, content))
     return _filled(tokens, instructions, *_formats(formats))
+
+
+def _described(tools: Sequence[Tool]) -> list[ToolDescription]:
+    described: list[ToolDescription] = []
+    size = 0
+    for index, tool in enumerate(tools):
+        field = f"tools[{index}].function"
+        described.append(describe(tool, field))
+        size += len(described[-1].model_dump_json())
+        if size > _MAX_TOOLS:
+            raise HarmonyError(field, f"is too long: all functions together have at most {_MAX_TOOLS} characters")
+    return described
 
 
 def _filled(tokens: Sequence[int], text: str, *sections: str) -> list[int]:

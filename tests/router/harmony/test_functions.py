@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossia.common import vocabulary
+from router.harmony.functions import describe
 from router.harmony.render import render
 from router.harmony.types import Tool
 from tests.router.harmony.streams import RELAXED
@@ -40,6 +41,19 @@ def test_references_are_followed_once_around() -> None:
     text = printed({"type": "object", "properties": {"head": {"$ref": "#/$defs/node"}}, "$defs": {"node": node}})
     assert text.count("name?: string") == 1
     assert text.count("next?: any") == 1
+
+
+def test_references_cannot_repeat_a_text_without_end() -> None:
+    """A short schema, which would be 200 MB."""
+    properties = {f"p{number}": {"$ref": "#/$defs/a"} for number in range(2000)}
+    text = "word " * 20_000
+    defined = {"type": "string", "description": text}
+    described = describe(Tool("f", "d", {"type": "object", "properties": properties, "$defs": {"a": defined}}), "f").parameters
+    assert described is not None
+    parts = list(described["properties"].values())
+    assert parts[0] == defined
+    assert parts.count(defined) == 3
+    assert parts[3:] == [{}] * 1997
 
 
 def test_references_cannot_make_a_schema_endless() -> None:

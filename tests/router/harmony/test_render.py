@@ -293,6 +293,7 @@ CALLS = "messages[0].tool_calls"
         ),
         ([], [Tool("f", "d", {"type": {1, 2}})], "tools[0].function.parameters"),
         ([], [Tool("f", "-" * 2000)], "tools[0].function"),
+        ([], [Tool(f"f{number}", "word " * 50_000) for number in range(6)], "tools[4].function"),
     ],
 )
 def test_invalid_input_names_the_field(messages: list[Message], tools: list[Tool], field: str) -> None:
