@@ -14,6 +14,7 @@ from router.engine import Engine, EngineError
 from router.gateway.entry import Admission
 from router.gateway.exposition import Format, accepted
 from router.gateway.openapi import Operation
+from router.gateway.query import AnyQuery
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,12 @@ class Health:
             Route("/metrics/targets", self.targets),
         ]
 
-    @Operation("Operation", answer=State)
+    @Operation("Operation", query=AnyQuery, answer=State)
     async def health(self, request: Request) -> Response:
         """The process runs."""
         return JSONResponse({"status": "ok"})
 
-    @Operation("Operation", answer=State, error=State)
+    @Operation("Operation", query=AnyQuery, answer=State, error=State)
     async def ready(self, request: Request) -> Response:
         """A fleet source has answered and a replica generated a token: requests may come."""
         reason = "shutting down" if self._admission.closed else await self._unready()
@@ -96,13 +97,13 @@ class Health:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "unready", "reason": reason}, 503)
 
-    @Operation("Operation", answer=str, gives="text/plain")
+    @Operation("Operation", query=AnyQuery, answer=str, gives="text/plain")
     async def metrics(self, request: Request) -> Response:
         """Metrics in Prometheus' text format, or with exemplars as OpenMetrics, where the Accept header prefers that."""
         wanted = accepted(request.headers.get("accept", ""))
         return Response(await self._exposition(wanted), media_type=wanted.media_type)
 
-    @Operation("Operation", answer=list[TargetGroup])
+    @Operation("Operation", query=AnyQuery, answer=list[TargetGroup])
     async def targets(self, request: Request) -> Response:
         """Prometheus HTTP service discovery (https://prometheus.io/docs/prometheus/latest/http_sd/)."""
         return JSONResponse([{"targets": [target.address], "labels": target.labels} for target in self._targets()])

@@ -44,9 +44,11 @@ class Query(BaseModel):
 
 
 class AnyQuery(Query):
-    """For pages, whose addresses people pass on with whatever was added to them."""
+    """For pages, and for probes and scrapes, whose addresses come with whatever somebody added to them."""
 
-    model_config = ConfigDict(extra="ignore")
+    @classmethod
+    def of(cls, request: Request) -> Self:
+        return cls()
 
 
 class PageQuery(Query):
