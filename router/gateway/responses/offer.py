@@ -29,12 +29,10 @@ from router.harmony.types import Namespace, Tool
 from router.tools.tools import Tools
 from router.tools.types import Server, ToolSpec
 
-_MOST = 64  # characters of a name
-
 
 def mcp_name(label: str, tool: str) -> str:
     """What the model calls a server's tool: an address of harmony's."""
-    return f"{label}.{tool}"[:_MOST]
+    return f"{label}.{tool}"
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,15 @@ async def test_what_no_grammar_holds_is_refused(begin: Any, asked: dict[str, Any
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, needing)
 
 
+async def test_long_names_are_called_whole(begin: Any) -> None:
+    label, names = "wiki" * 16, [f"{'read' * 15}_of{last}" for last in "xy"]
+    engine = TurnEngine(use(f"{label}.{names[1]}", "{}"), answer("ok"))
+    wiki = FakeServer("wiki", *names, url="http://wiki")
+    gateway = await begin(engine, tools=[wiki])
+    await stream(gateway, tools=[{**MCP, "server_label": label, "server_url": wiki.url}])
+    assert [name for name, *_ in wiki.calls] == names[1:]
+
+
 async def test_a_server_that_fails_is_told_of(begin: Any) -> None:
     wiki = FakeServer("wiki")
     wiki.failure = "connection refused"
