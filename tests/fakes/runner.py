@@ -118,7 +118,7 @@ def alone(
 
 def repeats(output: Sequence[int], wanted: RepetitionDetection | None) -> bool:
     """Whether the output ends in a pattern over and over, by the definition."""
-    if wanted is None:
+    if wanted is None or not output:
         return False
     sizes = range(wanted.min_pattern_size, wanted.max_pattern_size + 1)
     tails = ((output[-size:], output[-size * wanted.min_count :]) for size in sizes)

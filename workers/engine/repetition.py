@@ -18,6 +18,7 @@ class Repetition:
         self._wanted = wanted
         self._needed = (wanted.min_count - 1) * np.arange(wanted.min_pattern_size, wanted.max_pattern_size + 1)
         self._runs = np.zeros_like(self._needed)
+        self.reach = wanted.min_count * wanted.max_pattern_size  # how many of the last tokens say whether it is found
         self.found = False
 
     def add(self, output: Array) -> None:

@@ -143,7 +143,7 @@ class Request:
         for place, token in enumerate(tokens, start + 1):
             if self.adjustments is not None:
                 self.adjustments.add(token)
-            if self.repetition is not None:
+            if self.repetition is not None and self.length - place < self.repetition.reach:
                 self.repetition.add(self.tokens.array[self.prompt_tokens : place])
             if self.grammar is not None and token not in self.stops:
                 self.grammar.accept(token)

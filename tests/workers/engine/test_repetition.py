@@ -33,6 +33,23 @@ def fed(asked: RepetitionDetection, output: Sequence[int] | Array) -> Repetition
     return repetition
 
 
+@given(wanted, tokens, tokens)
+def test_a_resumed_output_is_read_from_behind(asked: RepetitionDetection, resumed: list[int], more: list[int]) -> None:
+    sampling = Sampling(repetition_detection=asked)
+    request = limits().accept((0, 0), [9], sampling, resume=resumed)
+    for length in range(len(resumed), len(resumed) + len(more) + 1):
+        request.extend(more[: length - len(resumed)][-1:])
+        assert request.repetition is not None
+        assert request.repetition.found == repeats(request.output.tolist(), asked)
+
+
+def test_what_is_long_past_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(Repetition, "add", lambda self, output: read.append(len(output)))
+    limits().accept((0, 0), [9], Sampling(repetition_detection=RepetitionDetection(3, 1, 2)), resume=[20] * 50)
+    assert read == [45, 46, 47, 48, 49, 50]
+
+
 @given(wanted, tokens)
 def test_equals_the_definition(asked: RepetitionDetection, output: list[int]) -> None:
     repetition, array = Repetition(asked), np.array(output, np.int32)
