@@ -1,6 +1,7 @@
 """What `ossia serve` and `ossia replica` tell the person at the terminal: one line a change, on stderr, and a bar below."""
 
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 from ossia.v1 import fleet_pb2
@@ -30,19 +31,19 @@ class Progress:
     def write(self, line: str) -> None:
         """A line as it is, above the bar."""
         clear = CLEAR if self._bar else ""
-        print(f"{clear}{line}\n{self._bar}", end="", file=self._stream, flush=True)
+        self._print(f"{clear}{line}\n{self._bar}")
 
     def bar(self, share: float, text: str) -> None:
         """Shows a share of 1, on a terminal alone."""
         if self._stream.isatty():
             self._bar = f"ossia: [{'#' * int(BAR * share):.<{BAR}}] {text}"
-            print(f"{CLEAR}{self._bar}", end="", file=self._stream, flush=True)
+            self._print(f"{CLEAR}{self._bar}")
 
     def end_bar(self) -> None:
         """Leaves it as it is; what is said next comes below."""
         if self._bar:
             self._bar = ""
-            print(file=self._stream, flush=True)
+            self._print("\n")
 
     def fleet(self, state: fleet_pb2.FleetState) -> None:
         """Says which replicas changed."""
@@ -52,3 +53,8 @@ class Progress:
             if self._said.get(replica.name) != line:
                 self._said[replica.name] = line
                 self.say(line)
+
+    def _print(self, text: str) -> None:
+        """Whoever watched may have left, as `tee` after Ctrl-C or a closed terminal: nothing must fail for that, least of all an end."""
+        with suppress(OSError):
+            print(text, end="", file=self._stream, flush=True)

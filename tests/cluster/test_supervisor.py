@@ -215,3 +215,14 @@ def test_a_terminal_shows_how_much_has_been_read(start: Callable[..., Running]) 
         while "stopping; requests in progress" not in shown:
             shown += os.read(screen.fileno(), 1024).decode()
         assert running.ended() == 0
+
+
+def test_it_stops_where_nobody_watches_any_more(start: Callable[..., Running]) -> None:
+    """As behind a pipe whose other end the same Ctrl-C has ended."""
+    watched, screen = os.pipe()
+    running = start(terminal=screen)
+    os.close(screen)
+    running.ready()
+    os.close(watched)
+    running.process.terminate()
+    assert running.ended() == 0
