@@ -47,7 +47,7 @@ async def test_tools(model: agents.Model) -> None:
     names = [event.name for event in events if event.type == "run_item_stream_event"]
     assert names.index("tool_called") < names.index("tool_output")
     kinds = [event.data.type for event in events if event.type == "raw_response_event"]
-    assert kinds.count("response.function_call_arguments.delta") > 1
+    assert "response.function_call_arguments.delta" in kinds
     assert len(called) == 1 and streamed.final_output
     before, after = (response.usage.input_tokens for response in streamed.raw_responses)
     assert after > before, "the second prompt holds the call and its result"

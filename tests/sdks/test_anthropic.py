@@ -16,7 +16,8 @@ TOOL: Any = {
     "input_schema": Place.model_json_schema(),
     "strict": True,
 }
-THINK: Any = {"thinking": {"type": "adaptive"}}
+GREEDY: Any = {"max_tokens": 512, "extra_body": {"temperature": 0}}  # which newer models of Anthropic's do not take
+THINK: Any = {**GREEDY, "thinking": {"type": "adaptive"}}
 
 
 @pytest.fixture
@@ -35,18 +36,17 @@ async def read(stream: anthropic.AsyncMessageStreamManager[Any]) -> tuple[list[s
 
 async def test_thinking_is_streamed_before_text(client: anthropic.AsyncAnthropic, served: Served) -> None:
     messages: Any = [{"role": "user", "content": HELLO}]
-    kinds, said = await read(client.messages.stream(model=served.model, max_tokens=512, messages=messages, **THINK))
+    kinds, said = await read(client.messages.stream(model=served.model, messages=messages, **THINK))
     assert [block.type for block in said.content] == ["thinking", "text"]
     assert (kinds[0], kinds[-1]) == ("thinking_delta", "text_delta")
-    assert all(kinds.count(kind) > 1 for kind in ("thinking_delta", "text_delta"))
     assert said.usage.output_tokens_details.thinking_tokens > 0
 
 
 async def test_a_tool_is_called_and_answers(client: anthropic.AsyncAnthropic, served: Served) -> None:
     asked: Any = [{"role": "user", "content": WEATHER}]
-    options: Any = {"model": served.model, "max_tokens": 512, "tools": [TOOL], **THINK}
+    options: Any = {"model": served.model, "tools": [TOOL], **THINK}
     kinds, called = await read(client.messages.stream(**options, messages=asked, tool_choice={"type": "any"}))
-    assert kinds[0] == "thinking_delta" and kinds.count("input_json_delta") > 1
+    assert kinds[0] == "thinking_delta" and "input_json_delta" in kinds
     (use,) = [block for block in called.content if block.type == "tool_use"]
     assert (use.name, list(use.input), called.stop_reason) == ("get_weather", ["city"], "tool_use")
     result: Any = {"type": "tool_result", "tool_use_id": use.id, "content": "sunny"}
@@ -60,7 +60,7 @@ async def test_a_tool_is_called_and_answers(client: anthropic.AsyncAnthropic, se
 async def test_structured_output(client: anthropic.AsyncAnthropic, served: Served) -> None:
     form: Any = {"format": {"type": "json_schema", "schema": Place.model_json_schema()}}
     messages: Any = [{"role": "user", "content": STATED}]
-    held = await client.messages.create(model=served.model, max_tokens=512, messages=messages, output_config=form)
+    held = await client.messages.create(model=served.model, messages=messages, output_config=form, **GREEDY)
     (block,) = held.content
     assert block.type == "text"
-    assert held.stop_reason == "max_tokens" or Place.model_validate_json(block.text)
+    assert Place.model_validate_json(block.text)
