@@ -55,6 +55,6 @@ class Progress:
                 self.say(line)
 
     def _print(self, text: str) -> None:
-        """Whoever watched may have left, as `tee` after Ctrl-C or a closed terminal: nothing must fail for that, least of all an end."""
+        """Whoever watched may have left, as `tee` after Ctrl-C: nothing must fail for that, least of all an end."""
         with suppress(OSError):
             print(text, end="", file=self._stream, flush=True)
