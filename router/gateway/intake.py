@@ -26,6 +26,7 @@ from router.gateway.thoughts import Thoughts
 T = TypeVar("T")
 B = TypeVar("B", bound=Body)
 _LONG = 1 << 16  # bytes of a body: some 20 ms of work
+_HUGE = 1 << 20  # those of what no context holds, as a rule: up to ten seconds, to find that out
 _MAX_GRAMMAR = 1 << 20  # bytes, of which every choice has a copy: four of the largest contents that engines take
 
 
@@ -76,6 +77,7 @@ class Intake:
         self._engine = engine
         self._metrics = metrics
         self._aside = ThreadPoolExecutor(1, "long-prompts")
+        self._behind = ThreadPoolExecutor(1, "huge-prompts")
         self.settings = settings
         self.models = models
         self.thoughts = thoughts or Thoughts()
@@ -97,10 +99,12 @@ class Intake:
         return await self.prepare(len(raw), lambda: kind.parse(raw)), len(raw)
 
     async def prepare(self, size: int, work: Callable[[], T]) -> T:
-        """The result of `work`, whose time grows with a body of `size` bytes: a long one's must not hold up others' streams."""
+        """The result of `work`, whose time grows with a body of `size` bytes: a long one's must not hold up others' streams,
+        and a huge one's no long ones.
+        """
         if size < _LONG:
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._aside, work)
+        return await asyncio.get_running_loop().run_in_executor(self._aside if size < _HUGE else self._behind, work)
 
     def source(self, request: Request, body: Ranked) -> Source:
         """Where the request's tokens come from. Raises ApiError (400) where it asks to come earlier than its caller may."""

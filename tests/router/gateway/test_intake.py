@@ -1,11 +1,12 @@
 """What a large body costs is done aside of the loop that everybody's streams share."""
 
+import asyncio
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from router.gateway.intake import weight
+from router.gateway.intake import Intake, weight
 from router.gateway.responses import plans, prompt
 from tests.fakes.scripted import MODEL, ScriptedEngine, answer
 
@@ -43,3 +44,16 @@ async def test_what_grows_with_a_body_is_done_aside(start: Any, monkeypatch: Any
     threads.clear()
     await gateway.client.responses.create(model=MODEL, input="And?", previous_response_id=first["id"])
     assert ("render long-prompts_0" in threads) == aside
+
+
+async def test_what_is_huge_holds_up_nothing_that_is_long() -> None:
+    intake, go = Intake(*[cast(Any, None)] * 4), threading.Event()
+    huge = asyncio.create_task(intake.prepare(1 << 20, go.wait))
+    await asyncio.sleep(0)  # it is given to its thread
+    try:
+        async with asyncio.timeout(10):
+            assert await intake.prepare(LONG, lambda: "done") == "done"
+        assert not huge.done()
+    finally:
+        go.set()
+    assert await huge
