@@ -78,7 +78,7 @@ class Serving:
             for replica in self.status()["replicas"]
         }
 
-    def stop(self, timeout: float = 60) -> int:
+    def stop(self, timeout: float = 120) -> int:
         """SIGTERM, as a service manager does it; returns the exit code. Everything it started must be gone by then."""
         assert self.process is not None
         family = [self.process, *psutil.Process(self.process.pid).children(recursive=True)]
