@@ -87,11 +87,11 @@ def test_detokenizer_equals_decoding_at_once(tokens: list[int], data: st.DataObj
 
 
 @RELAXED
-@given(st.text(st.characters(min_codepoint=0x80)))
+@given(st.text(st.characters(codec="utf-8", min_codepoint=0x80)))
 def test_detokenizer_never_splits_a_character(text: str) -> None:
     detokenizer = Detokenizer()
     pieces = [detokenizer.feed([token]) for token in vocabulary.encode(text)]
-    assert "".join(pieces) == text.encode("utf-8").decode()
+    assert "".join(pieces) == text
     assert all("\ufffd" not in piece for piece in pieces) or "\ufffd" in text
     assert detokenizer.close() == ""
 
