@@ -60,7 +60,7 @@ def test_drafts_come_where_texts_repeat_themselves_and_are_asked_for(
 def test_a_prompt_that_comes_again_is_cached_but_for_its_last_block(
     small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["hits", "--model", str(small), "--prompt-tokens", "33", "800", "--prompts", "2"])
+    monkeypatch.setattr("sys.argv", ["hits", "--model", str(small), "--prompt-tokens", "33", "800", "--prompts", "5"])
     hits.main()
     short, long = rows(capsys)
     assert [(row["prompt_tokens"], row["cached_tokens"]) for row in (short, long)] == [(33, 32), (800, 784)]
