@@ -24,10 +24,15 @@ PARTS = ("gcs_server", "raylet")
 def environment(spec: HeadSpec) -> dict[str, str]:
     """What must be in the environment before Ray is imported and any process of it starts.
 
-    Raylets and workers give up on a lost GCS only after a week. Ray puts the host's own address in the place of a loopback
+    Raylets and workers give up on a lost GCS only after a week. Workers run at the priority of whoever starts Ray, not 15 steps
+    below, where ranks stand still beside anything else. Ray puts the host's own address in the place of a loopback
     one, and listens on every interface, unless told that there are no other hosts. A Ray of our own demands a token of its own.
     """
-    values = {"RAY_gcs_rpc_server_reconnect_timeout_s": str(WEEK_S), "RAY_USAGE_STATS_ENABLED": "0"}
+    values = {
+        "RAY_gcs_rpc_server_reconnect_timeout_s": str(WEEK_S),
+        "RAY_worker_niceness": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     token = Path(spec.ray_folder) / "auth_token"
     if spec.ray_address is None or (spec.ray_folder and token.exists()):  # ours, or that of an earlier head of ours
         values |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}

@@ -11,7 +11,6 @@ from hypothesis import settings
 settings.register_profile("ossia", deadline=None)  # a busy machine is no failure
 settings.load_profile("ossia")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for transformers: threads spin for each other while processes of tests compute
-os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's 15, ranks stand still while a machine is busy
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs, and so their children, deaf to it
 
 

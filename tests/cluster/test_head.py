@@ -65,6 +65,10 @@ def test_nothing_gives_up_on_a_lost_gcs_within_a_week(head: Head) -> None:
         assert psutil.Process(pid).environ()["RAY_gcs_rpc_server_reconnect_timeout_s"] == str(7 * 24 * 3600)
 
 
+def test_ranks_do_not_give_way_to_others(head: Head) -> None:
+    assert {psutil.Process(pid).nice() for replica in head.fleet().replicas for pid in pids(replica)} == {os.nice(0)}
+
+
 def test_ray_listens_on_loopback_alone(head: Head) -> None:
     for process in processes.below(psutil.Process(head.process.pid)):
         for connection in process.net_connections("tcp"):

@@ -36,7 +36,7 @@ def test_every_host_becomes_a_node() -> None:
     assert node_type["min_workers"] == node_type["max_workers"] == len(load()["provider"]["worker_ips"])
 
 
-EVERYWHERE = {"RAY_AUTH_MODE": "token", "RAY_gcs_rpc_server_reconnect_timeout_s": "604800"}
+EVERYWHERE = {"RAY_AUTH_MODE": "token", "RAY_gcs_rpc_server_reconnect_timeout_s": "604800", "RAY_worker_niceness": "0"}
 SETTINGS = {"head": EVERYWHERE | {"RAY_enable_autoscaler_v2": "0"}, "worker": EVERYWHERE}
 
 
