@@ -88,9 +88,14 @@ class EngineClient:
             self._end("this end closed the session")
         for task in self._tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        await self._channel.close()
+        try:
+            if self._tasks:
+                await asyncio.wait(self._tasks)  # a cancel of whoever closes is theirs: it must not be taken for one of these
+        finally:
+            await self._channel.close()
+        for task in self._tasks:
+            if not task.cancelled():
+                task.result()
 
     async def describe(self) -> DescribeResponse:
         try:

@@ -215,6 +215,27 @@ async def test_closing_cancels() -> None:
         await engine.until(lambda: engine.cancels == [engine.submits[0].rid] and engine.running == 0)
 
 
+async def test_whoever_closes_may_be_cancelled() -> None:
+    async with Connected(FakeEngine()) as client:
+        let_go, cancelled = asyncio.Event(), asyncio.Event()
+
+        async def last_words() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+                await let_go.wait()
+
+        client._tasks.append(asyncio.create_task(last_words()))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(client.close())
+        await cancelled.wait()
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        let_go.set()
+
+
 async def test_refusal_is_passed_on() -> None:
     engine = FakeEngine()
     engine.refusal = wire.status(
