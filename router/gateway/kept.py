@@ -12,15 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from router.gateway.errors import ApiError, Json, dumps, invalid
+from router.gateway.errors import ApiError, Json, invalid
 from router.gateway.intake import Intake
-from router.gateway.openapi import JSON, Operation
+from router.gateway.openapi import Operation
 from router.gateway.parsing import Body
 from router.gateway.query import PageQuery, listed, page
 from router.gateway.schema_chat import ChatBody, Metadata
 from router.gateway.schema_messages import text
 from router.gateway.shapes import StoredChat
 from router.gateway.shapes_stored import ChatPage, Deleted, ItemPage
+from router.gateway.sse import whole
 from router.store.completions import Completions, StoredCompletion
 
 _PATH = "/v1/chat/completions"
@@ -72,12 +73,12 @@ class Kept:
         found = await self._store.list(tenant, query.model, query.metadata, query.after, query.limit, query.order)
         if found is None:
             raise invalid("there is no such completion in this list", "after")
-        return _json(listed(found.data, more=found.more))
+        return whole(listed(found.data, more=found.more))
 
     @Operation("Chat", answer=StoredChat)
     async def retrieve(self, request: Request) -> Response:
         """A completion that was stored."""
-        return _json((await self._stored(request)).completion)
+        return whole((await self._stored(request)).completion)
 
     @Operation("Chat", body=TagBody, answer=StoredChat)
     async def update(self, request: Request) -> Response:
@@ -86,7 +87,7 @@ class Kept:
         completion = await self._store.update(request.state.principal.tenant, request.path_params["id"], body.metadata or {})
         if completion is None:
             raise _missing(request.path_params["id"])
-        return _json(completion)
+        return whole(completion)
 
     @Operation("Chat", answer=Deleted)
     async def delete(self, request: Request) -> Response:
@@ -94,13 +95,13 @@ class Kept:
         id_ = request.path_params["id"]
         if not await self._store.delete(request.state.principal.tenant, id_):
             raise _missing(id_)
-        return _json({"object": "chat.completion.deleted", "id": id_, "deleted": True})
+        return whole({"object": "chat.completion.deleted", "id": id_, "deleted": True})
 
     @Operation("Chat", query=MessageQuery, answer=ItemPage)
     async def messages(self, request: Request) -> Response:
         """The messages that a stored completion answers."""
         query = MessageQuery.of(request)
-        return _json(page((await self._stored(request)).messages, query))
+        return whole(page((await self._stored(request)).messages, query))
 
     async def _stored(self, request: Request) -> StoredCompletion:
         id_ = request.path_params["id"]
@@ -121,7 +122,3 @@ def _messages(id_: str, body: ChatBody) -> Iterator[Json]:
 def _missing(id_: str) -> ApiError:
     message = f"no chat completion with the id '{id_[:128]}' is stored"
     return ApiError(HTTPStatus.NOT_FOUND, message, param="id", code="completion_not_found")
-
-
-def _json(body: Json) -> Response:
-    return Response(dumps(body), media_type=JSON)

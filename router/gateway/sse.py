@@ -44,6 +44,11 @@ class Dialect:
 CHUNKS = Dialect(ApiError.body)
 
 
+def whole(body: Json) -> Response:
+    """One JSON object that is there, by the same encoder as events."""
+    return Response(to_json(body), media_type="application/json")
+
+
 class Whole(Response):
     """One JSON object, computed while the client waits. Raises ApiError before anything is sent, and ClientGone."""
 
@@ -53,7 +58,7 @@ class Whole(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await until_disconnect(receive, self._work)
-        await Response(to_json(body), media_type="application/json")(scope, receive, send)
+        await whole(body)(scope, receive, send)
 
 
 class EventStream(Response):

@@ -6,7 +6,6 @@ Source: https://platform.openai.com/docs/api-reference/responses.
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 
-from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,7 +13,7 @@ from starlette.routing import Route
 from router.access.access import Access
 from router.gateway.errors import ApiError, Json, invalid
 from router.gateway.intake import Intake
-from router.gateway.openapi import JSON, Operation
+from router.gateway.openapi import Operation
 from router.gateway.query import page
 from router.gateway.responses.background import Background
 from router.gateway.responses.plans import Plans
@@ -25,7 +24,7 @@ from router.gateway.responses.sealed import Sealed
 from router.gateway.responses.state import State
 from router.gateway.responses.view import View, of_tenant
 from router.gateway.shapes_stored import Deleted, InputTokens, ItemPage, ResponseEvent, ResponseObject
-from router.gateway.sse import Dialect, EventStream, Whole
+from router.gateway.sse import Dialect, EventStream, Whole, whole
 from router.gateway.tokens import Rendered, rendered
 from router.store.store import Store
 from router.tools.tools import Tools
@@ -37,10 +36,6 @@ def _error(error: ApiError) -> Json:
 
 
 DIALECT = Dialect(_error, named=True)
-
-
-def _json(body: Json) -> Response:
-    return Response(to_json(body), media_type=JSON)
 
 
 class ResponsesApi:
@@ -79,7 +74,7 @@ class ResponsesApi:
             await run.check()
             await self._background.queue(plan, raw, request)
             if not body.stream:
-                return _json(view.response(plan.document))
+                return whole(view.response(plan.document))
             return self._stream(self._background.follow(principal.tenant, plan.id, view, -1))
         request.state.answer = run  # its usage goes into the log
         if body.stream:
@@ -96,7 +91,7 @@ class ResponsesApi:
         if not query.stream:
             if query.starting_after is not None:
                 raise invalid("'starting_after' is allowed only with 'stream': true", "starting_after")
-            return _json(view.response(stored.response))
+            return whole(view.response(stored.response))
         if not stored.response["background"]:
             raise invalid("only a response with 'background': true can be streamed again", "stream")
         after = -1 if query.starting_after is None else query.starting_after
@@ -107,14 +102,14 @@ class ResponsesApi:
         """Deletes a stored response, and ends one in the background."""
         id_ = request.path_params["id"]
         await self._background.delete(request.state.principal.tenant, id_)
-        return _json({"id": id_, "object": "response", "deleted": True})
+        return whole({"id": id_, "object": "response", "deleted": True})
 
     @Operation("Responses", answer=ResponseObject)
     async def cancel(self, request: Request) -> Response:
         """Ends a response in the background; one that has ended is as it was."""
         tenant = request.state.principal.tenant
         view = await self._view(tenant, ())
-        return _json(view.response(await self._background.cancel(tenant, request.path_params["id"])))
+        return whole(view.response(await self._background.cancel(tenant, request.path_params["id"])))
 
     @Operation("Responses", query=PageQuery, answer=ItemPage)
     async def input_items(self, request: Request) -> Response:
@@ -123,7 +118,7 @@ class ResponsesApi:
         tenant = request.state.principal.tenant
         stored = await self._state.response(tenant, request.path_params["id"])
         view = await self._view(tenant, query.include)
-        return _json(page([view.item(item) for item in stored.items], query))
+        return whole(page([view.item(item) for item in stored.items], query))
 
     @Operation("Responses", body=InputTokensBody, answer=InputTokens)
     async def input_tokens(self, request: Request) -> Response:
@@ -132,7 +127,7 @@ class ResponsesApi:
         body, size = await intake.body(request, InputTokensBody)
         body.check_context()
         count = await self._plans.count(body, principal, size)
-        return _json({"object": "response.input_tokens", "input_tokens": count})
+        return whole({"object": "response.input_tokens", "input_tokens": count})
 
     @Operation("Responses", body=ResponseBody, answer=Rendered)
     async def render(self, request: Request) -> Response:
