@@ -1,4 +1,4 @@
 import os
 
-# gRPC reads it when it is imported, which is after this. Else it tells on stderr, between our own lines, of servers that stopped.
+# gRPC reads it when it is imported, which comes after this: else its lines on servers that stop stand between our own.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TILE = 16  # rows
-FEW = 16  # rows
+FEW = 12  # rows
 TALL = 1 << 15  # outputs
 
 Multiply = Callable[[Tensor, Tensor], Tensor]  # x [rows, in] and weight [in, out] of any strides, to [rows, out]
