@@ -159,8 +159,7 @@ class Background:
         raw = str(work.payload["body"]).encode()
         body = await self._plans.intake.prepare(len(raw), lambda: ResponseBody.parse(raw))
         if work.attempt > MOST_ATTEMPTS:
-            await self._end(work, _given_up(stored, internal()), stored, body, [])
-            return None
+            return await self._fail(work, body, internal())
         created = int(str(stored.response["created_at"]))
         await self._begin(work, stored, body)
         while True:
@@ -168,7 +167,7 @@ class Background:
                 return await self._attempt(work, stored, body)
             except ApiError as error:
                 if not passing(error) or time.time() > created + MOST_WAIT_S:
-                    return await self._end(work, _given_up(stored, error), stored, body, [])
+                    return await self._fail(work, body, error)
                 await asyncio.sleep(min(60.0, max(1.0, error.retry_after_s or 0.0)))
 
     async def _begin(self, work: Work, stored: StoredResponse, body: ResponseBody) -> None:
@@ -210,6 +209,11 @@ class Background:
                         break
             writer.close()
             await writing
+        except ApiError:  # it goes on later, behind what there is
+            writer.close()
+            await writing
+            await writer.flush()
+            raise
         finally:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
@@ -221,18 +225,19 @@ class Background:
             await self._store.events.append(work.id, events or [await self._ending(response)])
             await self._state.keep(work.tenant, response, stored.items, body)
 
+    async def _fail(self, work: Work, body: ResponseBody, error: ApiError) -> None:
+        """Ends a response that no run ended, with what there is of it. Raises Lost."""
+        if stored := await self._store.responses.get(work.tenant, work.id):
+            output = cast(list[Json], stored.response["output"])
+            await self._end(work, failed(stored.response, output, Usage(0), error), stored, body, [])
+        else:  # deleted
+            await self._store.work.finish(work)
+
     async def _ending(self, response: Json) -> Json:
         """The last event of a response that no run ended."""
         id_ = str(response["id"])
         last = (await self._store.events.read(id_))[-1]["sequence_number"]
         return {"type": "response.failed", "sequence_number": int(str(last)) + 1, "response": response}
-
-
-def _given_up(stored: StoredResponse, error: ApiError) -> Json:
-    """The response that no run ended, with what there was of it."""
-    output = stored.response["output"]
-    assert isinstance(output, list)
-    return failed(stored.response, output, Usage(0), error)
 
 
 class _Writer:
@@ -263,14 +268,18 @@ class _Writer:
         await self._some.wait()
         while not self._closed.is_set():
             self._some.clear()
-            events = list(self.waiting)
-            async with self._store.transaction():
-                if not await self._store.work.renew(self._work, LEASE_S):
-                    raise Lost
-                await self._store.events.append(self._work.id, events)
-                if any(event["type"] == "response.output_item.done" for event in events):
-                    await self._keep()
-            del self.waiting[: len(events)]
+            await self.flush()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), FLUSH_S)
             await self._some.wait()
+
+    async def flush(self) -> None:
+        """Stores what is waiting."""
+        events = list(self.waiting)
+        async with self._store.transaction():
+            if not await self._store.work.renew(self._work, LEASE_S):
+                raise Lost
+            await self._store.events.append(self._work.id, events)
+            if any(event["type"] == "response.output_item.done" for event in events):
+                await self._keep()
+        del self.waiting[: len(events)]

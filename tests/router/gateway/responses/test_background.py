@@ -228,3 +228,29 @@ async def test_a_response_that_fails_gateways_is_given_up(begin: Any, tmp_path: 
     async with asyncio.timeout(30):
         final = await ended(gateway, made.id)
     assert (final.status, final.error.code) == ("failed", "server_error")
+
+
+@pytest.mark.parametrize("patient", [True, False])
+async def test_what_there_is_stays_where_the_engine_is_full(begin: Any, monkeypatch: Any, patient: bool) -> None:
+    engine = TurnEngine(use("wiki.read", "{}"), answer("Done."))
+    real, full = engine.generate, [EngineError(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", retry_after_s=0.1)]
+
+    async def generate(submit: Any) -> Any:
+        if engine.submits and full:
+            if not patient:
+                monkeypatch.setattr(background, "MOST_WAIT_S", -1.0)
+            raise full.pop()
+        async for delta in real(submit):
+            yield delta
+
+    engine.generate = generate  # type: ignore[method-assign]
+    wiki = FakeServer("wiki", "read", result="A page.")
+    gateway = await begin(engine, tools=[wiki])
+    made = await gateway.client.responses.create(**ASK, tools=[MCP], background=True)
+    final = await ended(gateway, made.id)
+    assert len(wiki.calls) == 1
+    kinds = [item.type for item in final.output]
+    if patient:
+        assert (final.status, kinds) == ("completed", ["mcp_list_tools", "mcp_call", "message"])
+    else:
+        assert (final.status, final.error.message, kinds) == ("failed", "full", ["mcp_list_tools", "mcp_call"])
