@@ -40,8 +40,7 @@ def run(config: ServeConfig, modules: Modules | None = None) -> int:
     """Serves until it is told to stop; returns the exit code. Raises UserError with nothing left running."""
     folder = Folder(config.name)
     with folder.lock():
-        if stale := folder.read():
-            clean(folder, stale)
+        _clean(folder)
         model, runner, cache, gpus, replica_bytes = prepare(config)
         port = probe.require_free(config.host, config.port)
         folder.rotate_logs()
@@ -68,6 +67,17 @@ def run(config: ServeConfig, modules: Modules | None = None) -> int:
                 return asyncio.run(supervisor.run())
             finally:
                 folder.remove()
+
+
+def _clean(folder: Folder) -> None:
+    """What a supervisor left that the lock says is dead."""
+    try:
+        stale = folder.read()
+    except UserError:  # cut short as the host lost its power, or another version's: what it names ended with its supervisor
+        Progress().say(f"the state that an earlier run left in {folder.path} cannot be read; it is written anew")
+        return
+    if stale:
+        clean(folder, stale)
 
 
 def _restarts() -> Counter:

@@ -5,6 +5,7 @@ One folder per name: state.json (mode 0600, it holds the token), a lock held for
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,8 @@ from typing import Any, TextIO
 from cluster.identity import ProcessId
 from ossia.common import folders
 from ossia.common.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,17 @@ class Folder:
         return f"sqlite:///{self.path}/gateway.db"
 
     def read(self) -> Instance | None:
-        """None where no instance of this name runs or was left behind."""
+        """None where no instance of this name runs or was left behind. Raises UserError: cut short, or another version's."""
         try:
             values = json.loads(self._file.read_text(encoding="utf-8"))
+            values["supervisor"] = ProcessId(**values["supervisor"])
+            values["processes"] = tuple(ProcessId(**process) for process in values["processes"])
+            values["model_names"] = tuple(values["model_names"])
+            return Instance(**values)
         except FileNotFoundError:
             return None
-        values["supervisor"] = ProcessId(**values["supervisor"])
-        values["processes"] = tuple(ProcessId(**process) for process in values["processes"])
-        values["model_names"] = tuple(values["model_names"])
-        return Instance(**values)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self._file}: cannot be read ({error!r}); end what it names, and remove it") from error
 
     def require(self) -> Instance:
         """As `read`; raises UserError where there is none."""
@@ -75,23 +80,25 @@ class Folder:
         return instance
 
     def write(self, instance: Instance) -> None:
-        """Replaces the file in one step: a reader sees the old state or the new one."""
+        """Replaces the file in one step: a reader sees the old state or the new one. Raises UserError where it cannot."""
         temporary = self._file.with_suffix(".tmp")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump(asdict(instance), file, indent=2)
-        temporary.replace(self._file)
+        with self._writing():
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+                json.dump(asdict(instance), file, indent=2)
+            temporary.replace(self._file)
 
     def remove(self) -> None:
         for file in (self._file, self._file.with_suffix(".tmp")):  # the latter of a supervisor that was killed as it wrote
             file.unlink(missing_ok=True)
 
     def rotate_logs(self) -> None:
-        """Starts an empty log folder; those of the run before stay beside it as logs.previous."""
+        """Starts an empty log folder; those of the run before stay beside it as logs.previous. Raises UserError."""
         previous = self.path / "logs.previous"
-        if self.logs.exists():
-            shutil.rmtree(previous, ignore_errors=True)
-            self.logs.rename(previous)
-        self.logs.mkdir(parents=True)
+        with self._writing():
+            if self.logs.exists():
+                shutil.rmtree(previous, ignore_errors=True)
+                self.logs.rename(previous)
+            self.logs.mkdir(parents=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -108,9 +115,14 @@ class Folder:
             yield
 
     def _lockable(self) -> TextIO:
-        try:
+        with self._writing():
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             return (self.path / "lock").open("w")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise UserError(
                 f"{self.path}: cannot be written ({error.strerror}); set XDG_STATE_HOME to a folder of yours"
@@ -118,19 +130,23 @@ class Folder:
 
 
 class Record:
-    """The state file as its one writer holds it: every change is written at once."""
+    """The state file as its one writer holds it: every change is written at once, or with the next where there is no room."""
 
     def __init__(self, folder: Folder, instance: Instance) -> None:
         self.instance = instance
         self._folder = folder
+        self._written = instance
         folder.write(instance)
 
     def update(self, **changes: Any) -> None:
         """Writes the fields of Instance that changed."""
-        changed = replace(self.instance, **changes)
-        if changed != self.instance:
-            self.instance = changed
-            self._folder.write(changed)
+        self.instance = replace(self.instance, **changes)
+        if self.instance != self._written:
+            try:
+                self._folder.write(self.instance)
+                self._written = self.instance
+            except UserError:  # a full disk must not end what serves
+                logger.exception("the state is not written down")
 
     def track(self, pids: Mapping[str, int]) -> None:
         """Adds processes by part; a part that has a new pid loses the old one."""

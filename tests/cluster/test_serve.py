@@ -192,6 +192,14 @@ def test_what_a_killed_supervisor_left_is_cleaned_by_the_next(start: Start) -> N
     assert process and Folder("ossia").require().supervisor == process
 
 
+def test_a_state_that_was_cut_short_holds_up_no_start(start: Start) -> None:
+    folder = Folder("ossia")
+    with folder.lock():
+        (folder.path / "state.json").touch()
+    ready(start())
+    assert folder.require().phase == "ready"
+
+
 def test_beyond_loopback_there_is_a_token_in_no_argument(start: Start) -> None:
     process = start("--host", "0.0.0.0")
     url = ready(process)

@@ -61,6 +61,34 @@ def test_an_unknown_name_says_what_runs(folder: Folder) -> None:
         folder.require()
 
 
+def test_a_full_disk_ends_nothing_and_is_caught_up_with(folder: Folder) -> None:
+    with folder.lock():
+        record = Record(folder, instance())
+        full = folder.path / "state.tmp"
+        full.symlink_to("/dev/full")
+        record.update(phase="ready")
+        assert record.instance.phase == "ready"
+        assert folder.require().phase == "starting"
+        full.unlink()
+        record.update(phase="ready")
+        assert folder.require().phase == "ready"
+
+
+def test_without_room_for_it_nothing_starts(folder: Folder) -> None:
+    with folder.lock():
+        (folder.path / "state.tmp").symlink_to("/dev/full")
+        with pytest.raises(UserError, match="No space left on device"):
+            Record(folder, instance())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"supervisor": 1}', '{"supervisor": {}, "processes": []}'])
+def test_a_state_file_that_cannot_be_read_is_named(folder: Folder, text: str) -> None:
+    with folder.lock():
+        (folder.path / "state.json").write_text(text)
+    with pytest.raises(UserError, match=r"state\.json: cannot be read .*remove it"):
+        folder.read()
+
+
 def test_a_new_pid_of_a_part_takes_the_place_of_the_old(folder: Folder) -> None:
     with folder.lock():
         record = Record(folder, instance())
