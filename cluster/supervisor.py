@@ -82,9 +82,10 @@ class Supervisor:
         self._now = asyncio.Event()
 
     async def run(self) -> int:
-        """Serves until SIGINT, SIGTERM or SIGHUP. Returns the exit code; raises UserError when it cannot start."""
+        """Serves until SIGINT, SIGTERM or, but under nohup, SIGHUP. Returns the exit code; raises UserError: cannot start."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loud = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+        for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if loud else [])):
             loop.add_signal_handler(number, self._on_signal)
         try:
             await first(self._stop.wait(), self._serve())

@@ -226,3 +226,15 @@ def test_it_stops_where_nobody_watches_any_more(start: Callable[..., Running]) -
     os.close(watched)
     running.process.terminate()
     assert running.ended() == 0
+
+
+def test_under_nohup_the_end_of_the_terminal_ends_nothing(start: Callable[..., Running]) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is started inherits this
+    try:
+        running = start()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    running.ready()
+    running.process.send_signal(signal.SIGHUP)
+    running.process.terminate()  # the first that it hears of: it is no second one
+    assert running.ended() == 0
