@@ -28,6 +28,8 @@ from router.store.text import storable
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 _OTHERS = 100  # who make the database at the same time
 _BUSY_S = 30  # that a process waits for another one's transaction on SQLite
+_PASSING = ("08", "25006", "40", "53", "57", "58")
+"""PostgreSQL's SQLSTATEs, by their beginnings: connections, a standby, deadlocks, full, starts and stops, the system."""
 
 
 class Unavailable(ConnectionError):
@@ -184,10 +186,11 @@ class Database:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (ConnectionError, PoolTimeout) as error:
+    except (OSError, PoolTimeout) as error:
         raise Unavailable(str(error)) from error
     except DBAPIError as error:
-        if error.connection_invalidated or isinstance(error, InterfaceError | OperationalError):
+        passing = str(getattr(error.orig, "sqlstate", "")).startswith(_PASSING)
+        if passing or error.connection_invalidated or isinstance(error, InterfaceError | OperationalError):
             raise Unavailable(_reason(error)) from error
         raise
 

@@ -1,14 +1,17 @@
 """What all parts share: transactions, encryption, opening."""
 
 import asyncio
+import socket
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from ossia.common.errors import UserError
+from router.store.database import Unavailable
 from router.store.seal import Seal
 from router.store.store import Store
 from tests.router.store.conftest import KEY
@@ -150,3 +153,29 @@ async def test_errors_of_the_database_do_not_tell_contents(url: str) -> None:
         await store.events.append("resp_none", [{"sequence_number": 0, "text": SECRET}])
     assert SECRET not in str(caught.value)
     await store.close()
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("state", ["53300", "57P03", "57P01", "53100", "40P01", "25006"])
+async def test_a_server_that_cannot_serve_now_may_later(store: Store, state: str) -> None:
+    """It is starting or stopping, full, a standby that a failover has left behind, or ended a deadlock."""
+    with pytest.raises(Unavailable):
+        async with store.database.begin() as connection:
+            await connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{state}'; END $$"))
+    with pytest.raises(ProgrammingError):
+        async with store.database.begin() as connection:
+            await connection.execute(text("SELECT nothing"))
+
+
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("error", [socket.gaierror(-3, "no name server answers"), TimeoutError()])
+async def test_a_server_that_is_not_found_now_may_be_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    await store.database._engine.dispose()  # type: ignore[union-attr]
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", fail)
+    with pytest.raises(Unavailable):
+        await put(store)
