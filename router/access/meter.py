@@ -36,8 +36,8 @@ class Meter:
 
     @property
     def idle(self) -> bool:
-        """Nobody uses it, and the database has everything back."""
-        return not self.users and self._free == Amounts() and not self._told[0]
+        """Nobody uses it, nor has left while something was drawn, and the database has everything back."""
+        return not self.users and not self._drawing and self._free == Amounts() and not self._told[0]
 
     async def take(self, need: Amounts, limits: Limits, *, begun: bool = False) -> None:
         """Raises Shortage. `begun` as in Ledger.draw."""

@@ -108,6 +108,29 @@ async def test_who_leaves_while_drawing_takes_nothing_along(stores: list[Store])
     await other.take(Amounts(tokens=1000), BUDGET)
 
 
+async def test_an_account_is_not_forgotten_while_something_is_drawn_for_who_left(stores: list[Store]) -> None:
+    accounts = Meters(stores[0].counters)
+    meter = accounts.of("acme")
+    drawing, go = asyncio.Event(), asyncio.Event()
+    change = meter._counters.change
+
+    async def slow(*arguments: Any) -> Any:
+        drawing.set()
+        await go.wait()
+        return await change(*arguments)
+
+    meter._counters.change = slow  # type: ignore[assignment,method-assign]
+    leaving = asyncio.create_task(meter.take(Amounts(tokens=1000), BUDGET))
+    await drawing.wait()
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    await accounts.flush()
+    go.set()
+    await asyncio.gather(*meter._drawing)
+    await accounts.flush()
+    await meters(stores)[1].take(Amounts(tokens=1000), BUDGET)
+
+
 async def test_an_account_nobody_uses_is_forgotten(stores: list[Store]) -> None:
     accounts = Meters(stores[0].counters)
     meter = accounts.of("acme")
