@@ -91,6 +91,7 @@ class Metered(Grant):
         self._told: list[Told] = [_openai]
         self._limits = NONE
         self._meter: Meter | None = None
+        self._finding = asyncio.Lock()  # the limits: all choices of a request reserve at once
         self._settled = False
         self._taken = Amounts()
         self._day = 0
@@ -100,11 +101,12 @@ class Metered(Grant):
 
     async def reserve(self, tokens: int) -> None:
         need = Amounts(tokens=tokens)
-        if self._meter is None:  # the request itself is counted once
-            need += _REQUEST
-            self._meter = self._meters.of(self._account)
-            self._meter.users += 1
-            self._limits = await self._find_limits()
+        async with self._finding:
+            if self._meter is None:  # the request itself is counted once
+                self._limits = await self._find_limits()
+                need += _REQUEST
+                self._meter = self._meters.of(self._account)
+                self._meter.users += 1
         await self._take(self._meter, need)
 
     async def extend(self) -> bool:

@@ -57,7 +57,7 @@ class Layer:
                 grant.settle_by(state.get("answer"), failed=True)
                 raise
             finally:
-                grant.settle_by(state.get("answer"))
+                grant.settle_by(state.get("answer"), failed="error" in state)  # that of a stream, told as its event
 
 
 def _status(error: BaseException) -> int:

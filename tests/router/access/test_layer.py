@@ -12,6 +12,7 @@ import pytest
 from router.access.keys import digest, make
 from router.access.layer import PUBLIC
 from router.engine import EngineError
+from router.gateway.settings import Settings
 from router.store.keys import StoredKey
 from router.store.store import Store
 from tests.fakes.scripted import MODEL, ScriptedEngine, answer, pairs
@@ -266,6 +267,15 @@ async def test_choices_count_their_prompt_once_and_their_outputs_each(guarded: A
     await asking.chat.completions.create(**ASK, max_tokens=len(TOKENS))
 
 
+async def test_every_choice_is_reserved_although_the_limits_are_still_being_looked_up(guarded: Any, new_key: NewKey) -> None:
+    engine = ScriptedEngine(*pairs(TOKENS, 2))
+    gateway = await guarded(engine, keys=True)
+    asking = client(gateway, await new_key(tokens_per_day=1000))
+    with pytest.raises(openai.RateLimitError):
+        await asking.chat.completions.create(**ASK, n=8, max_tokens=300)
+    assert len(engine.submits) < 4
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_output_without_a_limit_ends_where_the_day_does(guarded: Any, new_key: NewKey, stream: bool) -> None:
     tokens = answer("word " * 3000)
@@ -317,6 +327,20 @@ async def test_what_is_refused_or_fails_before_it_begins_costs_no_tokens(guarded
     engine.script = (EngineError(grpc.StatusCode.UNAVAILABLE, "no replica"),)
     with pytest.raises(openai.InternalServerError):
         await asking.chat.completions.create(**ASK, max_tokens=50)
+    engine.script = tuple(pairs(TOKENS, 2))
+    await asking.chat.completions.create(**ASK, max_tokens=50)
+
+
+async def test_a_refusal_that_comes_after_the_status_line_costs_no_tokens(guarded: Any, new_key: NewKey) -> None:
+    engine = ScriptedEngine(*pairs(TOKENS, 2))
+    gateway = await guarded(engine, Settings(admission_s=0.05, ping_s=0.05), keys=True)
+    prompt = await prompt_tokens(gateway, await new_key())
+    asking = client(gateway, await new_key(tokens_per_day=prompt + 50))
+    engine.script = (None, EngineError(grpc.StatusCode.RESOURCE_EXHAUSTED, "full"))
+    stream = await asking.chat.completions.create(**ASK, max_tokens=50, stream=True)
+    engine.go.set()
+    with pytest.raises(openai.APIError, match="full"):
+        [chunk async for chunk in stream]
     engine.script = tuple(pairs(TOKENS, 2))
     await asking.chat.completions.create(**ASK, max_tokens=50)
 
