@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.identity import ProcessId, kill
@@ -107,13 +108,22 @@ def test_kill_ends_a_process_and_those_under_it_but_not_a_namesake() -> None:
     below = ProcessId.of("sleep", int(shell.stdout.readline()))
     mine, other = ProcessId.of("shell", shell.pid), ProcessId.of("other", bystander.pid)
     assert below and mine and other
-    kill([mine, replace(other, created=other.created - 5)])
+    kill([mine, replace(other, created="earlier")])
     assert below.find() is None
     assert shell.wait() == -9
     shell.stdout.close()
     assert bystander.poll() is None
     kill([other])
     assert bystander.wait() == -9
+
+
+def test_a_clock_that_is_set_makes_nobody_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = ProcessId.of("me", os.getpid())
+    assert mine
+    booted = psutil.boot_time()
+    monkeypatch.setattr("psutil._psplatform.boot_time", lambda: booted + 1)  # what the kernel tells once the clock was set
+    assert mine.find() == psutil.Process()
+    assert ProcessId.of("me", os.getpid()) == mine
 
 
 def test_logs_of_the_run_before_are_kept_once(folder: Folder) -> None:

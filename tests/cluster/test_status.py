@@ -114,7 +114,7 @@ async def test_without_a_controller_leaders_answer_for_themselves(engine: FakeEn
 
 async def test_a_lost_gcs_is_said(engine: FakeEngine, control: Control) -> None:
     asked = instance(control(fleet(engine.address)))
-    gone = replace(asked.processes[0], created=1.0)
+    gone = replace(asked.processes[0], created="earlier")
     status = await collect(replace(asked, processes=(gone,)))
     assert (status.state, status.healthy) == ("gcs lost", False)
     assert "nothing is rebuilt until" in table(status)
@@ -123,7 +123,7 @@ async def test_a_lost_gcs_is_said(engine: FakeEngine, control: Control) -> None:
 
 async def test_a_dead_supervisor_is_said(engine: FakeEngine, control: Control) -> None:
     asked = instance(control(fleet(engine.address)))
-    assert (await collect(replace(asked, supervisor=replace(asked.supervisor, created=1.0)))).state == "dead"
+    assert (await collect(replace(asked, supervisor=replace(asked.supervisor, created="earlier")))).state == "dead"
 
 
 def test_the_command_exits_with_1_unless_all_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
