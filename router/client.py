@@ -1,7 +1,7 @@
 """The near side of a Session: one stream to one engine, every request multiplexed over it. One life: it never reconnects."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -30,6 +30,7 @@ from router.watchdog import Watchdog
 
 WINDOW = 256  # tokens that an engine may send ahead of the consumer
 MAX_GAPS = 3  # resubmissions of one request after lost tokens
+FRAME_BYTES = wire.MAX_MESSAGE_BYTES // 2  # of submits in a message: all that ran on a lost replica may come at once
 LOAD_MS = 500  # between loads that the engine tells while no frame does
 
 
@@ -165,7 +166,8 @@ class EngineClient:
             if self.lost:  # grpc leaves it to this generator to end
                 return
             frame, self._outgoing = self._outgoing, ClientFrame()
-            yield frame
+            for part in _parts(frame):
+                yield part
 
     # ------------------------------------------------------------ incoming
 
@@ -244,6 +246,20 @@ class EngineClient:
             request.mailbox.fail(error)
         self._live.clear()
         return error
+
+
+def _parts(frame: ClientFrame) -> Iterator[ClientFrame]:
+    """The frame in messages that gRPC takes. Cancels and credits come last, for they may be of these submits."""
+    part, size = ClientFrame(), 0
+    for submit in frame.submits:
+        size += submit.ByteSize()
+        if size > FRAME_BYTES and part.submits:
+            yield part
+            part, size = ClientFrame(), submit.ByteSize()
+        part.submits.append(submit)
+    part.cancels.extend(frame.cancels)
+    part.credits.extend(frame.credits)
+    yield part
 
 
 def _later(delta: Delta) -> bool:

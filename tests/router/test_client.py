@@ -236,6 +236,17 @@ async def test_whoever_closes_may_be_cancelled() -> None:
         let_go.set()
 
 
+async def test_what_comes_at_once_need_not_fit_one_message() -> None:
+    """As when a replica with many long prompts is lost, or a queue of them finds one."""
+    engine = FakeEngine()
+    connected = Connected(engine)
+    async with connected as client:
+        large = [submit(rid, cache_salt=bytes(wire.MAX_MESSAGE_BYTES // 7)) for rid in range(1, 9)]
+        results = await asyncio.gather(*(collect(client.generate(each)) for each in large))
+        assert [tokens(deltas) for deltas in results] == [undisturbed(each) for each in large]
+        assert not connected.trouble and len(engine.submits) == 8
+
+
 async def test_refusal_is_passed_on() -> None:
     engine = FakeEngine()
     engine.refusal = wire.status(
