@@ -41,7 +41,7 @@ class Queue:
             async with asyncio.timeout(wait_s):
                 await turn
         except TimeoutError:
-            message = f"no replica became ready within {max(wait_s, 0):.0f} s"
+            message = "no replica became ready in time"
             raise EngineError(grpc.StatusCode.UNAVAILABLE, message, reason="NO_REPLICA", retry_after_s=RETRY_AFTER_S) from None
         finally:
             self._waiting.pop(turn, None)

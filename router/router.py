@@ -48,7 +48,7 @@ class _Request:
     resumptions: int = 0
     until: float | None = None  # while it looks for a replica: when it gives up, on time.monotonic's clock
     until_deadline: bool = False  # `until` is the request's own deadline
-    full: dict[Replica, EngineError] = field(default_factory=dict)  # replicas that answered RESOURCE_EXHAUSTED
+    full: dict[Replica, EngineError] = field(default_factory=dict)  # replicas to which it is not sent again, by answer
     started: float = field(default_factory=time.monotonic)
 
     def look(self, patience_s: float) -> None:
@@ -229,7 +229,7 @@ class Router:
             raise error
         if error.reason in REFUSALS:
             if request.until is not None and time.monotonic() > request.until:
-                raise error
+                request.full[replica] = error  # it kept the request waiting; whoever else is ready may take it at once
             return
         request.resumptions += 1
         if request.resumptions > self._options.max_resumptions:

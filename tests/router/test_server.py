@@ -66,7 +66,7 @@ async def collect(deltas: AsyncIterator[Delta]) -> list[int]:
 
 @asynccontextmanager
 async def served(
-    *addresses: str, wait: bool = True, source: FleetSource | None = None, **options: int
+    *addresses: str, wait: bool = True, source: FleetSource | None = None, **options: float
 ) -> AsyncIterator[tuple[str, RouterService]]:
     """A router over the addresses, or the source, behind gRPC."""
     fleet = source or (StaticFleet(addresses) if addresses else FakeFleet())
@@ -179,6 +179,23 @@ async def test_what_an_inner_routers_queue_has_no_room_for_waits_in_the_outer_on
             assert service._router.queued == 1
             fleet.push(entry(engine))
             assert await asyncio.gather(*waiting) == [undisturbed(submit(n)) for n in range(3)]
+
+
+async def test_a_request_that_waited_in_vain_in_one_router_goes_to_another() -> None:
+    async with FakeEngine() as engine, FakeEngine() as lost:
+        fleet = FakeFleet(entry(lost))
+        async with (
+            served(source=fleet, queue_wait_s=0.2) as (empty, service),
+            served(engine.address) as (full, _),
+            served(empty, full, queue_wait_s=0.2) as (outer, chooser),
+            connected(outer) as client,
+        ):
+            await eventually(lambda: len(chooser._router._roster.ready()) == 2)
+            fleet.push()
+            await service._router.wait_ready(False)
+            running = [asyncio.create_task(collect(client.generate(submit(n)))) for n in range(4)]
+            assert await asyncio.gather(*running) == [undisturbed(submit(n)) for n in range(4)]
+            assert len(engine.asked) == 4
 
 
 async def test_ranks_behind_a_router_are_known_as_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
