@@ -7,7 +7,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing.process import BaseProcess
 
 from ossia.common.errors import UserError
@@ -37,10 +37,14 @@ class Member:
         return self._process.pid
 
     async def start(self, answer: Answer) -> None:
-        """Returns once it serves. `answer` says what the metrics of all are. Raises UserError where it cannot serve."""
+        """Returns once it serves. `answer` says what the metrics of all are. Raises UserError where it cannot serve, OSError
+        where the host has no place for a process.
+        """
         mine, theirs = socket.socketpair()
-        with theirs:
+        with theirs, ExitStack() as failing:
+            failing.callback(mine.close)
             self._process = _spawn(self._work, theirs)
+            failing.pop_all()
         self._line = line = await Line.open(mine)
         word, text = await line.receive() or ("", "it ended before it served; its log tells why")
         self._life = asyncio.create_task(self._listen(line, answer))

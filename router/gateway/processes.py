@@ -75,8 +75,8 @@ class Processes:
             await asyncio.sleep(backoff.next_s())
             try:
                 await member.start(self._answer)
-            except UserError as mistake:  # it was none when the others began: what is wrong now may be right soon
-                logger.error("a process cannot start: %s", mistake)
+            except (UserError, OSError) as error:  # it was none when the others began: what is wrong now may be right soon
+                logger.error("a process cannot start: %s", error)
 
     async def _answer(self, media_type: str) -> str:
         """The metrics of all."""

@@ -1,6 +1,7 @@
 """Several gateway processes on one port, in front of a real gRPC engine."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -15,8 +16,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ossia.common.errors import UserError
+from router.gateway import member as members
 from router.gateway.exposition import OPENMETRICS, PROMETHEUS
 from router.gateway.member import Member
+from router.gateway.processes import Processes
 from router.gateway.seat import Shared
 from router.gateway.server import GatewayConfig, run
 from tests.fakes.engine import FakeEngine
@@ -220,3 +223,23 @@ async def test_a_stuck_process_tells_nothing_new_and_is_killed() -> None:
     assert await member.tell() == ""
     await member.stop()
     assert not psutil.pid_exists(member.pid)
+
+
+async def test_a_host_that_is_out_of_processes_ends_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = Processes(_stuck, 1, grace_s=0.2)
+    (member,) = processes._members
+    await member.start(_nothing)
+    tried, again = asyncio.Event(), asyncio.Event()
+
+    def full(*_: object) -> None:
+        (again if tried.is_set() else tried).set()
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(members, "_spawn", full)
+    keeping = asyncio.create_task(processes._keep(member))
+    os.kill(member.pid, signal.SIGKILL)
+    await asyncio.wait({keeping, asyncio.ensure_future(again.wait())}, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+    assert again.is_set() and not keeping.done()
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    await member.stop()
