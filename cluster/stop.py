@@ -15,10 +15,11 @@ def stop(name: str) -> None:
     instance = folder.require()
     supervisor = instance.supervisor.find()
     if supervisor is not None:
-        supervisor.terminate()
+        if instance.phase != "stopping":  # a second signal would mean: at once
+            supervisor.terminate()
         processes.wait([supervisor])  # it ends by itself within twice the grace
-    if folder.read() is not None:
-        clean(folder, instance)
+    if left := _left(folder, instance):
+        clean(folder, left)
 
 
 def clean(folder: Folder, instance: Instance) -> None:
@@ -30,4 +31,11 @@ def clean(folder: Folder, instance: Instance) -> None:
     processes.wait([process] if head and (process := head.find()) else [], instance.grace + HEAD_EXTRA_S)
     identity.kill([instance.supervisor, *instance.processes])
     shutil.rmtree(Path(instance.folder), ignore_errors=True)
-    folder.remove()
+    if _left(folder, instance):
+        folder.remove()
+
+
+def _left(folder: Folder, instance: Instance) -> Instance | None:
+    """What the supervisor wrote down last; None where it has removed that, or another one was started meanwhile."""
+    state = folder.read()
+    return state if state and state.supervisor == instance.supervisor else None
