@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from router.access.access import Access
 from router.access.audit import Audit, counts, who
 from router.gateway.entry import CLIENT_GONE
-from router.gateway.errors import ApiError, ClientGone
+from router.gateway.errors import ApiError, ClientGone, seen
 
 PUBLIC = frozenset({"/", "/health", "/ready", "/metrics", "/metrics/targets", "/openapi.json", "/docs"})
 """Paths that tell nothing about anybody; every other one asks for credentials, also those that do not exist."""
@@ -62,9 +62,9 @@ class Layer:
 
 def _status(error: BaseException) -> int:
     """Of what is answered further out."""
-    if isinstance(error, ApiError):
-        return error.status
-    return CLIENT_GONE if isinstance(error, ClientGone | ClientDisconnect) else HTTPStatus.INTERNAL_SERVER_ERROR
+    if isinstance(error, ClientGone | ClientDisconnect):
+        return CLIENT_GONE
+    return seen(error).status if isinstance(error, Exception) else HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 class _Record:
