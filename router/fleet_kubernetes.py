@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
-import aiohttp
 from kubernetes_asyncio import client, config, watch
 
 from ossia.common.errors import UserError
@@ -40,10 +39,10 @@ class KubernetesFleet:
         while True:
             try:
                 async for slices in self._slices():
-                    backoff.reset()
                     outage.ends()
                     yield self._state(slices)
-            except (client.ApiException, config.ConfigException, aiohttp.ClientError, TimeoutError, OSError) as error:
+                backoff.reset()  # it was listed and watched
+            except Exception as error:  # the library has no class for answers that are no events
                 outage.begins(str(error))
             await asyncio.sleep(backoff.next_s())
 
@@ -65,6 +64,8 @@ class KubernetesFleet:
                 _request_timeout=WATCH_S + 30,
             )
             async for event in stream:
+                if not isinstance(event, dict):  # whatever the status was: "Too many requests", a proxy's page
+                    raise ValueError(f"the watch was answered with {event!r:.200}")
                 item = event["object"]
                 if event["type"] == "DELETED":
                     known.pop(item.metadata.name, None)

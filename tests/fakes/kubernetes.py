@@ -42,6 +42,7 @@ class FakeKubernetes:
         self.requests: list[str] = []  # namespaces
         self.credentials: list[str] = []
         self.selectors: list[str] = []
+        self.too_busy = 0  # watches that are answered as by a server, or a proxy, that has too much to do
         self._slices: dict[str, Slice] = {}
         self._events: list[dict[str, object]] = []  # one a version, from 1 on
         self._watches: list[asyncio.Queue[dict[str, object] | None]] = []
@@ -123,6 +124,9 @@ class FakeKubernetes:
         )
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
+        if self.too_busy:
+            self.too_busy -= 1
+            return web.Response(status=429, text="Too many requests, please try again later.\n")
         response = web.StreamResponse()
         await response.prepare(request)
         changes: asyncio.Queue[dict[str, object] | None] = asyncio.Queue()

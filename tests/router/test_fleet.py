@@ -182,6 +182,17 @@ async def test_kubernetes_lists_again_when_a_watch_ends(kubernetes: FakeKubernet
         assert seen == {"w-0": "10.0.0.1:9000"}
 
 
+async def test_kubernetes_is_asked_again_after_an_answer_that_is_no_event(kubernetes: FakeKubernetes) -> None:
+    kubernetes.too_busy = 2
+    async with aclosing(KubernetesFleet("workers", None, None).watch()) as states:
+        for _ in range(3):
+            assert addresses(await following(states)) == {}
+        waiting = asyncio.create_task(following(states))
+        await kubernetes.watched()
+        kubernetes.set(endpoint_slice("s1", ("w-0", "10.0.0.1", True)))
+        assert addresses(await waiting) == {"w-0": "10.0.0.1:9000"}
+
+
 async def test_kubernetes_api_server_lost_and_back(kubernetes: FakeKubernetes) -> None:
     kubernetes.set(endpoint_slice("s1", ("w-0", "10.0.0.1", True)))
     async with aclosing(KubernetesFleet("workers", None, None).watch()) as states:
