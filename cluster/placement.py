@@ -55,6 +55,7 @@ async def place(spec: HeadSpec, replica: str, name: str) -> Any:
     group = await asyncio.to_thread(ray.util.placement_group, bundles, strategy=spec.strategy, name=name, lifetime="detached")
     if not await asyncio.to_thread(group.wait, spec.placement_timeout_s):
         reason = await asyncio.to_thread(_shortage, spec, replica)
+        await asyncio.to_thread(ray.util.remove_placement_group, group)  # or it takes the room that the next try waits for
         raise PlacementError(f"not placed within {spec.placement_timeout_s:g} s: {reason}")
     return group
 

@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import pytest
+import ray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.placement import Node, divided, refusal
+from cluster import placement
+from cluster.placement import Node, PlacementError, divided, place, refusal
 from cluster.spec import HeadSpec
 from workers.model.layout import Layout
 from workers.runner.spec import RunnerSpec
@@ -74,3 +76,21 @@ def test_every_share_places_every_replica(cpus: list[int], ranks: int, replicas:
     spec = replace(SPEC, runner=RunnerSpec("checkpoint", Layout(ranks)), replicas=replicas, cpus_per_rank=0.0)
     nodes = [Node(str(index), {"CPU": count}) for index, count in enumerate(cpus)]
     assert (refusal(divided(spec, nodes), spec.names, nodes) is None) == any(cpus)
+
+
+class Pending:
+    """A placement group that Ray does not find room for."""
+
+    def wait(self, timeout_s: float) -> bool:
+        return False
+
+
+async def test_what_finds_no_room_in_time_is_asked_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or it would take the room of the next epoch's, once there is some, for ever."""
+    group, removed = Pending(), list[object]()
+    monkeypatch.setattr(ray.util, "placement_group", lambda *_, **__: group)
+    monkeypatch.setattr(ray.util, "remove_placement_group", removed.append)
+    monkeypatch.setattr(placement, "_shortage", lambda *_: "a node is away")
+    with pytest.raises(PlacementError, match="not placed within 60 s: a node is away"):
+        await place(SPEC, "replica-0", "test/replica-0/epoch-1")
+    assert removed == [group]
