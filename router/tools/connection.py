@@ -58,8 +58,7 @@ class Connection:
     def doubt(self, client: Client) -> None:
         """A call found the connection dead: nobody uses this client until another look at the list has come back."""
         if self._client is client:
-            self._client = None
-            self._up.clear()
+            self._unready()
             self._look.set()
 
     async def _keep(self) -> None:
@@ -72,8 +71,6 @@ class Connection:
             await asyncio.sleep(self._backoff.next_s())
 
     def _pause(self, reason: str) -> None:
-        self._client = None
-        self._up.clear()
         self.failure = "it cannot be reached"
         self._tried.set()
         logger.warning("tool server %s: %s", self._config.label, reason)
@@ -92,18 +89,28 @@ class Connection:
                 await stack.enter_async_context(client)
                 await self._list(client)
             self._backoff.reset()
-            while not ended.is_set():
-                self._ready(client)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._look.wait(), self._config.relist_s)
-                self._look.clear()
-                await self._list(client)
+            try:
+                await self._watch(client, ended)
+            finally:  # closing it takes a while, in which calls wait for the next one
+                self._unready()
+
+    async def _watch(self, client: Client, ended: asyncio.Event) -> None:
+        while not ended.is_set():
+            self._ready(client)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), self._config.relist_s)
+            self._look.clear()
+            await self._list(client)
 
     def _ready(self, client: Client) -> None:
         self.failure = None
         self._client = client
         self._up.set()
         self._tried.set()
+
+    def _unready(self) -> None:
+        self._client = None
+        self._up.clear()
 
     async def _list(self, client: Client) -> None:
         tools: list[mcp.Tool] = []

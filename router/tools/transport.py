@@ -18,6 +18,7 @@ from router.tools.config import ServerConfig
 
 CONNECT_S = 30.0  # that a server has to come up
 _READ_S = 15.0  # beyond what a call may take
+_GOODBYE_S = 2.0  # that a server has to be told that its session ends
 
 
 @asynccontextmanager
@@ -60,7 +61,13 @@ async def _http(config: ServerConfig) -> AsyncIterator[TransportStreams]:
         headers["authorization"] = f"Bearer {(await anyio.Path(config.token_file).read_text()).strip()}"
     timeout = httpx2.Timeout(CONNECT_S, read=config.timeout_s + _READ_S)
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=timeout) as http,
+        httpx2.AsyncClient(headers=headers, timeout=timeout, event_hooks={"request": [_hurry]}) as http,
         streamable_http_client(config.url, http_client=http) as streams,
     ):
         yield streams
+
+
+async def _hurry(request: httpx2.Request) -> None:
+    """Nobody waits for the answer to a goodbye, but whoever closes the connection and whoever needs the next one."""
+    if request.method == "DELETE":
+        request.extensions["timeout"] = httpx2.Timeout(_GOODBYE_S).as_dict()

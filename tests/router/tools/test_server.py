@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from starlette.types import Receive, Scope, Send
 
 from router.gateway.server import bind, listen, serving
+from router.tools import transport
 from router.tools.config import ServerConfig, ToolsConfig
 from router.tools.metrics import ToolMetrics
 from router.tools.serving import connected
@@ -163,6 +165,30 @@ async def test_a_session_that_the_server_forgot_is_begun_anew(connect: Connect) 
         server = await connect(url=url)
     async with over_http(Misbehaving(legacy=True), listen("127.0.0.1", bound_port(url)), legacy=True):
         assert await server.call("echo", {}) == ToolResult("echo {} None")
+
+
+async def test_a_server_that_hangs_at_the_goodbye_holds_up_nobody(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_GOODBYE_S", 0.2)
+    fake, asked, end = Misbehaving(legacy=True), asyncio.Event(), asyncio.Event()
+    app = fake.server.streamable_http_app()
+
+    async def rude(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "DELETE":
+            asked.set()
+            await end.wait()
+        await app(scope, receive, send)
+
+    bound = listen("127.0.0.1", 0)
+    config = ServerConfig("a", f"http://127.0.0.1:{bound.getsockname()[1]}/mcp", relist_s=0.05)
+    async with serving(rude, bound):
+        async with asyncio.timeout(30), connected(ToolsConfig((config,)), ToolMetrics(registry)) as tools:
+            fake.names.clear()  # its list is a failure, after which the connection is begun anew
+            await asked.wait()
+            fake.names.append("echo")
+            assert await tools.servers["a"].call("echo", {}) == ToolResult("echo {} None")
+        end.set()
 
 
 async def test_a_server_that_comes_late_is_found(connect: Connect) -> None:
