@@ -46,7 +46,7 @@ class Admission:
         try:
             if self.closed is not None:
                 raise self.closed
-            stream.check(submit.rid)
+            stream.check(submit.rid, resumed=len(submit.resume.tokens) > 0)
             request = codec.request(key, submit, self._engine.limits)
         except Refusal as refusal:
             self._journal.refused(submit, refusal)

@@ -39,12 +39,14 @@ class Stream:
         """Rids that the engine is not done with."""
         return [rid for rid, outbox in self._live.items() if not outbox.ended]
 
-    def check(self, rid: int) -> None:
-        """Raises Refusal where the rid is taken, or where the client does not take what it asked for."""
-        if len(self._live) >= MAX_LIVE:
+    def check(self, rid: int, resumed: bool = False) -> None:
+        """Raises Refusal where the rid is taken, or where the client does not take what it asked for; with resumed output it
+        has been promised the rest.
+        """
+        if len(self._live) >= MAX_LIVE and not resumed:
             message = f"{MAX_LIVE} requests are live on this session"
             raise Refusal(Cause.EXHAUSTED, message, reason="SESSION_FULL", retry_after_s=1.0)
-        if self._unsent >= MAX_UNSENT:
+        if self._unsent >= MAX_UNSENT and not resumed:
             message = f"{MAX_UNSENT} tokens are not taken yet on this session"
             raise Refusal(Cause.EXHAUSTED, message, reason="SESSION_FULL", retry_after_s=1.0)
         if rid in self._live:

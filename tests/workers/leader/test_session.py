@@ -337,6 +337,21 @@ async def test_a_request_without_room_is_cancelled(monkeypatch: pytest.MonkeyPat
         assert len(client.tokens(2)) == 10
 
 
+@pytest.mark.parametrize("bound", ["MAX_LIVE", "MAX_UNSENT"])
+async def test_a_resumption_is_taken_however_full_the_session_is(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    monkeypatch.setattr(stream_module, bound, 1)
+    async with serving(stop_token_ids=frozenset()) as server:
+        client = Client(server.stub())
+        await client.submit(1, [5, 6], max_tokens=10, credit_tokens=0)
+        await client.until(lambda: client.frames and client.frames[-1].load.running == 0)
+        whole = generate([7], 10, stops=())
+        await client.submit(2, [7], max_tokens=10, resume=engine_pb2.Resume(tokens=whole[:4]))
+        await client.submit(3, [8], max_tokens=10)
+        await client.finish(2, 3)
+        assert client.tokens(2) == whole[4:]
+        assert reason(client.last(3).error)[1] == "SESSION_FULL"
+
+
 async def test_refusals_that_nobody_takes_are_bounded_and_none_is_lost() -> None:
     count = 4 * MAX_REFUSED
     async with serving() as server:
