@@ -68,7 +68,7 @@ class Background:
             "principal": state.principal.stored(),
             "request_id": state.request_id,
             "traceparent": state.traceparent,
-            "until": plan.prompt.history[-1]["id"] if plan.prompt.history else "",
+            "history": [item["id"] for item in plan.prompt.history],
         }
         told = [
             {"type": f"response.{kind}", "sequence_number": number, "response": plan.document}
@@ -181,7 +181,7 @@ class Background:
         principal = Principal.of(cast(Json, work.payload["principal"]))
         journal = Journal(await self._store.events.read(work.id))
         size = len(str(work.payload["body"]))
-        plan = await self._plans.again(body, principal, size, stored, str(work.payload["until"]), journal.results)
+        plan = await self._plans.again(body, principal, size, stored, cast(list[str], work.payload["history"]), journal.results)
         request_id = str(work.payload["request_id"])
         async with self._grants(principal, request_id) as grant:
             intake = self._plans.intake

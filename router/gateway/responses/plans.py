@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -47,11 +47,11 @@ class Plans:
         principal: Principal,
         size: int,
         stored: StoredResponse,
-        until: str,
+        among: Collection[str],
         results: Mapping[str, ToolResult],
     ) -> Plan:
-        """That of a response which is stored already; `until` as in State.history, `results` as in Plan."""
-        history = await self.state.history(principal.tenant, body, until)
+        """That of a response which is stored already; `among` as in State.history, `results` as in Plan."""
+        history = await self.state.history(principal.tenant, body, among)
         document = {**stored.response, "output": []}
         return await self._plan(body, principal, size, document, history, stored.items, results)
 

@@ -1,7 +1,7 @@
 """Responses and conversations as the store has them: what a request refers to, and what is kept of it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from router.gateway.errors import Json, invalid, not_found
 from router.gateway.responses.schema import Context
@@ -25,8 +25,8 @@ class State:
             raise not_found("response", id_)
         return found
 
-    async def history(self, tenant: str, body: Context, until: str | None = None) -> list[Json]:
-        """The items that come before the request's own: of a conversation, those up to the item `until`."""
+    async def history(self, tenant: str, body: Context, among: Collection[str] | None = None) -> list[Json]:
+        """The items that come before the request's own: of a conversation, those that are `among` these ids, if any are given."""
         if body.previous_response_id is not None:
             return await self._chain(tenant, body.previous_response_id)
         if body.conversation is None:
@@ -34,8 +34,8 @@ class State:
         items = await self._store.conversations.items(tenant, body.conversation.id)
         if items is None:
             raise not_found("conversation", body.conversation.id, "conversation")
-        last = len(items) if until is None else next((place for place, item in enumerate(items, 1) if item["id"] == until), 0)
-        return items[:last]
+        seen = None if among is None else frozenset(among)
+        return [item for item in items if seen is None or item["id"] in seen]
 
     async def input(self, tenant: str, items: Sequence[Json], history: Sequence[Json]) -> list[Json]:
         """The request's items as they are kept: each reference, and each that lacks what clients do not see of it, as the store

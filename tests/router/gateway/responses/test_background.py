@@ -14,6 +14,7 @@ from router.gateway.responses import background
 from tests.fakes.scripted import ScriptedEngine, answer, call, pairs
 from tests.router.gateway.conftest import Gateway, eventually
 from tests.router.gateway.responses.conftest import ASK, FakeServer, read, stream
+from tests.router.gateway.responses.test_create import contains
 from tests.router.gateway.responses.test_tools import MCP, TurnEngine, use
 
 HELLO = answer("Hello there, all of you", "Think of it.")
@@ -134,6 +135,24 @@ async def test_it_sees_its_conversation_as_it_was_when_it_was_queued(begin: Any,
     assert len({tuple(submit.prompt) for submit in engine.submits}) == 1
     texts = [item.content[0].text async for item in gateway.client.conversations.items.list(conversation, order="asc")]
     assert texts[:2] == ["Later.", "Hi"]
+
+
+async def test_of_its_conversation_it_lacks_what_was_deleted_and_no_more(begin: Any) -> None:
+    engine = ScriptedEngine(None, EngineError(grpc.StatusCode.UNAVAILABLE, "none", retry_after_s=0.1))
+    gateway = await begin(engine)
+    said: Any = [{"role": "user", "content": text} for text in ("Earlier.", "Regretted.")]
+    conversation = (await gateway.client.conversations.create(items=said)).id
+    (last,) = (await gateway.client.conversations.items.list(conversation, limit=1)).data
+    made = await gateway.client.responses.create(**ASK, conversation=conversation, background=True)
+    await eventually(lambda: engine.running)
+    await gateway.client.conversations.items.delete(str(last.id), conversation_id=conversation)
+    later: Any = [{"role": "user", "content": "Later."}]
+    await gateway.client.conversations.items.create(conversation, items=later)
+    engine.script = (HELLO,)
+    engine.go.set()
+    await ended(gateway, made.id)
+    prompt = list(engine.submits[-1].prompt)
+    assert [contains(prompt, text) for text in ("Earlier.", "Regretted.", "Later.")] == [True, False, False]
 
 
 class Resuming(ScriptedEngine):
