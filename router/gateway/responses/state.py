@@ -26,7 +26,7 @@ class State:
         return found
 
     async def history(self, tenant: str, body: Context, among: Collection[str] | None = None) -> list[Json]:
-        """The items that come before the request's own: of a conversation, those that are `among` these ids, if any are given."""
+        """The items that come before the request's own: of a conversation, those that are `among` these ids, if given."""
         if body.previous_response_id is not None:
             return await self._chain(tenant, body.previous_response_id)
         if body.conversation is None:
