@@ -133,14 +133,16 @@ class Heads:
         if self._spec.ray_address is not None:
             return self._spec
         self._lost_folders.append(Path(spec.ray_folder))
-        await self._retire()
         self._survivors = tuple(replica for replica in self._replicas.values() if _alive(replica.pids))
+        await self._retire()
         return self._in_new_folder(replace(self._spec, survivors=self._survivors))
 
     async def _retire(self) -> None:
-        """Frees the controller's port, and marks what must end once the replicas of the lost Ray are replaced."""
-        processes = self._record.instance.processes
-        await asyncio.to_thread(identity.kill, [process for process in processes if process.part == "controller"])
+        """Frees the controller's port and what ranks hold that do not serve; marks what ends once the others are replaced."""
+        processes, serving = self._record.instance.processes, {pid for survivor in self._survivors for pid in survivor.pids}
+        idle = [process for process in processes if "/rank-" in process.part and process.pid not in serving]
+        controllers = [process for process in processes if process.part == "controller"]
+        await asyncio.to_thread(identity.kill, [*controllers, *idle])
         self._record.update(
             processes=tuple(
                 replace(process, part=f"lost/{process.part}")
