@@ -65,12 +65,13 @@ class Answer(ABC, Generic[P]):
             async for index, piece in pieces:
                 opening = [] if begun else self._opening()
                 told = [self._ended(choice) for choice in self._told(index, piece, index not in begun)]
-                yield [self._chunk([choice]) for choice in (*opening, *told)]
+                chunks = [self._chunk([choice]) for choice in (*opening, *told)]
                 begun.add(index)
                 if self._store:
                     self._gather(index, piece)
-        if self._store:
-            await self._store(self._gathered_all())
+                    if self._is_whole:
+                        await self._store(self._gathered_all())
+                yield chunks
         if self._include_usage:
             yield [{**self._chunk([]), "usage": self.usage.body()}]
 
@@ -89,6 +90,10 @@ class Answer(ABC, Generic[P]):
             self._wholes[index].add(piece)
         else:
             self._wholes[index] = piece
+
+    @property
+    def _is_whole(self) -> bool:
+        return len(self._wholes) == len(self._choices) and all(whole.finish for whole in self._wholes.values())
 
     def _gathered_all(self) -> Json:
         choices = [self._ended(self._gathered(index, self._wholes[index])) for index in range(len(self._choices))]

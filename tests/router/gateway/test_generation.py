@@ -5,13 +5,14 @@ from prometheus_client import CollectorRegistry
 
 from ossia.common.vocabulary import encode
 from router.gateway.chat import ChatAnswer
+from router.gateway.choice import copies
 from router.gateway.completions import CompletionAnswer
 from router.gateway.errors import ApiError, Json
 from router.gateway.generation import Source
 from router.gateway.metrics import Metrics
 from router.gateway.schema_chat import ChatBody
 from router.gateway.schema_completions import CompletionBody
-from tests.fakes.scripted import FINISH, ScriptedEngine, answer, card
+from tests.fakes.scripted import FINISH, ScriptedEngine, answer, card, pairs
 
 CHAT = b'{"model":"tiny","messages":[{"role":"user","content":"x"}],"stop":"END"}'
 COMPLETION = b'{"model":"tiny","prompt":"x","stop":"END"}'
@@ -36,6 +37,23 @@ async def test_the_engine_is_free_before_the_last_chunk_is_taken(kind: type) -> 
         seen += await anext(chunks)
     assert engine.running == 0
     await chunks.aclose()
+
+
+async def test_an_answer_is_stored_before_a_client_knows_that_it_ended() -> None:
+    stored: list[Json] = []
+
+    async def store(whole: Json) -> None:
+        stored.append(whole)
+
+    source, chat = (
+        Source(ScriptedEngine(*pairs(answer("x"), 2)), Metrics(CollectorRegistry()), "id", "", ""),
+        ChatBody.parse(CHAT),
+    )
+    submits = copies(chat.submit([1], card()), 2)
+    ended = 0
+    async for chunks in ChatAnswer(source, chat, submits, card(), store=store).chunks():
+        ended += sum(chunk["choices"][0]["finish_reason"] is not None for chunk in chunks)  # type: ignore[index]
+        assert len(stored) == (ended == 2)
 
 
 class Silent(ScriptedEngine):
