@@ -91,6 +91,8 @@ class Replica:
                 self._outage.begins(error.message)
             except Exception:
                 logger.exception("a session to replica %s ended by our own fault; dialling again", self.name)
+                if self._task.cancelling():  # the fault showed on the way out, in the place of the cancel
+                    return
             await asyncio.sleep(self._backoff.next_s())
 
     async def _connect(self) -> None:
