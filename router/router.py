@@ -195,8 +195,9 @@ class Router:
             if ready:
                 raise next(reversed(request.full.values()))
             wait_s = request.until - time.monotonic()
+            resumed = request.resumptions > 0 or len(request.output) > 0  # here, or by whoever lost another router
             try:
-                await self._queue.wait(wait_s, priority=request.submit.priority, resumed=request.resumptions > 0)
+                await self._queue.wait(wait_s, priority=request.submit.priority, resumed=resumed)
             except EngineError as error:
                 if request.until_deadline and error.reason == "NO_REPLICA":
                     return None

@@ -12,9 +12,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ossia.common import wire
-from ossia.v1.engine_pb2 import FINISH_REASON_DEADLINE, Delta, Sampling, Submit
+from ossia.v1.engine_pb2 import FINISH_REASON_DEADLINE, Delta, Resume, Sampling, Submit
 from ossia.v1.fleet_pb2 import REPLICA_STATE_FAILED, Replica
 from router import replica
+from router.client import EngineClient
 from router.engine import EngineError
 from router.fleet import FleetSource
 from router.fleet_static import StaticFleet
@@ -256,6 +257,19 @@ async def test_queue_bound() -> None:
         assert [tokens(result) for result in await asyncio.gather(*waiting)] == [undisturbed(submit(n)) for n in range(2)]
 
 
+async def test_what_another_router_had_begun_waits_as_what_lost_its_replica_here() -> None:
+    fleet = FakeFleet()
+    begun = submit(2, resume=Resume(tokens=undisturbed(submit(2))[:5]))
+    async with FakeEngine() as engine, routed(source=fleet, wait=False, queue_bound=1) as router:
+        newcomer = asyncio.create_task(collect(router.generate(submit(1))))
+        resumed = asyncio.create_task(collect_rest(router.generate(begun)))
+        await asyncio.wait([newcomer, resumed], timeout=0.01)
+        fleet.push(entry(engine))
+        assert await resumed == undisturbed(submit(2))[5:]
+        await newcomer
+        assert [s.sampling.seed for s in engine.submits] == [2, 1]
+
+
 async def test_queue_goes_by_priority() -> None:
     fleet = FakeFleet()
     async with FakeEngine() as engine, routed(source=fleet, wait=False) as router:
@@ -369,6 +383,16 @@ async def test_replica_that_only_refuses_is_given_up_in_time() -> None:
         with pytest.raises(EngineError) as caught:
             await collect(router.generate(submit()))
         assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_our_own_failure_does_not_keep_a_router_from_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_: EngineClient) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(EngineClient, "_follow_load", broken)
+    async with routed(FakeEngine()) as router:
+        async with asyncio.timeout(5):
+            await router.close()
 
 
 @pytest.mark.parametrize("running", [True, False])
