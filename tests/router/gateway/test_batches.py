@@ -2,19 +2,21 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import openai
 import pytest
 
+from ossia.common.race import first
 from ossia.v1 import engine_pb2
 from router.engine import EngineError
-from router.gateway.batches import document, runner
+from router.gateway.batches import document, ending, runner
 from router.store.store import Store
 from tests.fakes.scripted import MODEL, ScriptedEngine, answer, pairs
 from tests.router.gateway.conftest import Gateway, running
@@ -245,12 +247,25 @@ async def test_it_is_too_late_to_cancel_what_has_ended(start: Callable) -> None:
         await gateway.client.batches.cancel(batch.id)
 
 
-async def test_what_is_not_answered_in_time_expires(start: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(document, "WINDOW_S", 2)
+@pytest.mark.parametrize("set_back_s", [0, 60])
+async def test_what_is_not_answered_in_time_expires(
+    start: Callable, monkeypatch: pytest.MonkeyPatch, set_back_s: float
+) -> None:
+    """Whatever the clock, which may have been set back meanwhile, says of the time that is over."""
+    over = asyncio.Event()
+
+    async def first_or_over(*work: Coroutine[Any, Any, object], timeout_s: float) -> None:
+        assert document.WINDOW_S - 30 < timeout_s <= document.WINDOW_S
+        await first(*work, over.wait())
+
+    monkeypatch.setattr(runner, "first", first_or_over)
     gateway = await start(Gated(hold={1}))
     batch = await begin(gateway, [request("0"), request("1", seed=1)])
-    batch = await until(gateway, batch, "expired")
-    assert counts(batch) == (2, 1, 1)
+    await answered(gateway, batch, 1)
+    monkeypatch.setattr(ending, "time", SimpleNamespace(time=lambda: batch.expires_at - set_back_s))
+    over.set()
+    batch = await ended(gateway, batch)
+    assert (batch.status, counts(batch)) == ("expired", (2, 1, 1))
     (line,) = await read(gateway, batch.error_file_id)
     assert (line["custom_id"], line["error"]["code"]) == ("1", "batch_expired")
     assert len(await read(gateway, batch.output_file_id)) == 1
