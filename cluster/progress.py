@@ -1,5 +1,6 @@
 """What `ossia serve` and `ossia replica` tell the person at the terminal: one line a change, on stderr, and a bar below."""
 
+import select
 import sys
 from contextlib import suppress
 from typing import TextIO
@@ -14,6 +15,8 @@ WORDS = {
 
 
 BAR = 30  # characters
+PIECE = 1024  # characters: at most the bytes that a pipe with any room takes at once
+PATIENCE_S = 1.0
 CLEAR = "\r\x1b[K"  # the line that the cursor is in: https://www.ecma-international.org/publications-and-standards/standards/ecma-48/
 
 
@@ -24,6 +27,7 @@ class Progress:
         self._stream = stream or sys.stderr
         self._said: dict[str, str] = {}
         self._bar = ""
+        self._read = True  # nobody has let the stream fill up
 
     def say(self, text: str) -> None:
         self.write(f"ossia: {text}")
@@ -35,7 +39,7 @@ class Progress:
 
     def bar(self, share: float, text: str) -> None:
         """Shows a share of 1, on a terminal alone."""
-        if self._stream.isatty():
+        if self._stream and self._stream.isatty():
             self._bar = f"ossia: [{'#' * int(BAR * share):.<{BAR}}] {text}"
             self._print(f"{CLEAR}{self._bar}")
 
@@ -55,6 +59,19 @@ class Progress:
                 self.say(line)
 
     def _print(self, text: str) -> None:
-        """Whoever watched may have left, as `tee` after Ctrl-C: nothing must fail for that, least of all an end."""
-        with suppress(OSError):
-            print(text, end="", file=self._stream, flush=True)
+        """Whoever watched may have left, as `tee` after Ctrl-C, or stand still: nothing fails for that, least of all an end."""
+        for start in range(0, len(text) if self._stream else 0, PIECE):
+            with suppress(OSError):
+                if self._has_room():
+                    print(text[start : start + PIECE], end="", file=self._stream, flush=True)
+
+    def _has_room(self) -> bool:
+        """Waits for a reader once; one that let a second pass has none of what is said until it reads again."""
+        assert self._stream
+        try:
+            poll = select.poll()
+            poll.register(self._stream.fileno(), select.POLLOUT)
+        except ValueError:
+            return True  # no file
+        self._read = bool(poll.poll(1000 * PATIENCE_S if self._read else 0))
+        return self._read

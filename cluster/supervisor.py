@@ -70,7 +70,7 @@ class Supervisor:
         self._record = record
         self._folder = folder
         self._restarts = restarts
-        self._out = out
+        self._out = Progress(out)
         self._progress = Progress(err)
         self._loading = Loading(replica_bytes, self._progress)
         self._heads = Heads(spec, modules.head, folder, record, self._progress.say, restarts)
@@ -140,8 +140,7 @@ class Supervisor:
             await asyncio.sleep(READY_POLL_S)
         self._ready.set()
         self._record.update(phase="ready")
-        line = f"ossia is ready: {instance.url}/v1  (model {instance.model_names[0]}, {_shape(instance)})"
-        print(line, file=self._out, flush=True)
+        self._out.write(f"ossia is ready: {instance.url}/v1  (model {instance.model_names[0]}, {_shape(instance)})")
 
     async def _end_all(self) -> None:
         self._record.update(phase="stopping")

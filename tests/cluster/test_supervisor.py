@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -224,6 +225,31 @@ def test_it_stops_where_nobody_watches_any_more(start: Callable[..., Running]) -
     os.close(screen)
     running.ready()
     os.close(watched)
+    running.process.terminate()
+    assert running.ended() == 0
+
+
+def test_it_starts_and_stops_where_nobody_reads_what_it_says(start: Callable[..., Running]) -> None:
+    unread, screen = os.pipe()
+    os.set_blocking(screen, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(screen, bytes(1 << 12))
+    os.set_blocking(screen, True)
+    running = start(terminal=screen)
+    os.close(screen)
+    running.ready()
+    running.process.terminate()
+    assert running.ended() == 0
+    os.close(unread)
+
+
+def test_it_serves_where_nobody_waits_for_its_url(start: Callable[..., Running]) -> None:
+    running = start()
+    assert running.process.stdout
+    running.process.stdout.close()
+    state = Folder("test")
+    running.until(lambda: (instance := state.read()) is not None and instance.phase == "ready")
     running.process.terminate()
     assert running.ended() == 0
 
