@@ -75,7 +75,7 @@ def flag(name: str) -> str:
 
 def parse_bytes(value: object) -> int:
     """A whole number of bytes from "4GiB", "512MiB" or a plain number. Raises ValueError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(value).strip())
+    match = re.fullmatch(r"(\d{1,24}(?:\.\d+)?)\s*([A-Za-z]*)", str(value).strip())
     if not match or match[2].upper() not in UNITS:
         raise ValueError("must be a size such as 512MiB or 4GiB")
     return int(float(match[1]) * UNITS[match[2].upper()])
@@ -105,7 +105,7 @@ def _settings(root: yaml.Node, file: Path) -> dict[str, object]:
             raise UserError(f"{where}: '{key}' is there twice; keep one")
         try:
             value = yaml.SafeLoader("").construct_object(value_node, deep=True)
-        except ValueError as error:  # what looks like a date or claims to be a number, and is none
+        except (ValueError, LookupError, AttributeError) as error:  # what looks like a date or claims to be something, and is not
             raise UserError(f"{where}: {key}: {error}; put the value in quotes or mend it") from error
         settings[name] = _checked(name, value, f"{where}: {key}")
     return settings
@@ -120,7 +120,7 @@ def _suggestion(key: str) -> str:
 def _checked(name: str, value: object, where: str) -> object:
     try:
         return CHECKS[name](value)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise UserError(f"{where} {error}, not {value!r}") from error
 
 
@@ -143,7 +143,7 @@ def _choice(*choices: str) -> Callable[[object], str]:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise ValueError("must be a non-empty text")
     return value
 

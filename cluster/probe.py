@@ -31,7 +31,7 @@ def answers(url: str) -> bool:
             return bool(response.status == 200)
     except http.client.RemoteDisconnected:
         return url.startswith("https:")
-    except OSError:  # URLError is one
+    except (OSError, http.client.HTTPException):  # URLError is of the former
         return False
 
 

@@ -39,6 +39,14 @@ def test_whoever_answers_at_the_port_of_a_rank_that_died_is_bent_to_text(answer:
         thread.join()
 
 
+def test_whoever_else_has_the_port_is_not_ready() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = Thread(target=_answer, args=(server.accept, b"220 mail\r\n"))
+        thread.start()
+        assert not probe.answers(f"http://127.0.0.1:{server.getsockname()[1]}/ready")
+        thread.join()
+
+
 def test_who_says_nothing_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "TIMEOUT_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as server:
