@@ -30,7 +30,7 @@ from router.watchdog import Watchdog
 
 WINDOW = 256  # tokens that an engine may send ahead of the consumer
 MAX_GAPS = 3  # resubmissions of one request after lost tokens
-FRAME_BYTES = wire.MAX_MESSAGE_BYTES // 2  # of submits in a message: all that ran on a lost replica may come at once
+FRAME_BYTES = 4 << 20  # of submits in a message: all that ran on a lost replica may come at once, and holds the far side up
 LOAD_MS = 500  # between loads that the engine tells while no frame does
 
 
