@@ -105,7 +105,7 @@ def _settings(root: yaml.Node, file: Path) -> dict[str, object]:
             raise UserError(f"{where}: '{key}' is there twice; keep one")
         try:
             value = yaml.SafeLoader("").construct_object(value_node, deep=True)
-        except (ValueError, LookupError, AttributeError) as error:  # what looks like a date or claims to be something, and is not
+        except (ValueError, LookupError, AttributeError) as error:  # it claims to be a date or a number, and is none
             raise UserError(f"{where}: {key}: {error}; put the value in quotes or mend it") from error
         settings[name] = _checked(name, value, f"{where}: {key}")
     return settings
