@@ -2,8 +2,10 @@
 
 import heapq
 import json
+import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -18,10 +20,14 @@ class Tail:
 
     def __init__(self, file: Path) -> None:
         self._stream = file.open(encoding="utf-8", errors="replace")
-        self.inode = file.stat().st_ino
+        self.inode = os.fstat(self._stream.fileno()).st_ino
         self._rest = ""  # of a line that is still being written
 
     def lines(self) -> list[str]:
+        file = self._stream.fileno()
+        if os.fstat(file).st_size < os.lseek(file, 0, os.SEEK_CUR):  # it was cut short, and begins anew
+            self._stream.seek(0)
+            self._rest = ""
         *lines, self._rest = (self._rest + self._stream.read()).split("\n")
         return [line for line in lines if line]
 
@@ -52,10 +58,11 @@ class Logs:
     def _look(self) -> None:
         for file in sorted(self._folder.glob("*.jsonl")):
             tail = self._tails.get(file)
-            if tail is None or tail.inode != file.stat().st_ino:
-                if tail:
-                    tail.close()
-                self._tails[file] = Tail(file)
+            with suppress(FileNotFoundError):  # it may have gone since it was listed
+                if tail is None or tail.inode != file.stat().st_ino:
+                    self._tails[file] = Tail(file)
+                    if tail:
+                        tail.close()
 
     def _records(self, tail: Tail) -> Iterator[tuple[str, str]]:
         """(time, line) of the part asked for. What is no JSON takes the time of the line before it."""

@@ -77,6 +77,23 @@ def test_a_line_is_read_once_it_is_whole(folder: Folder) -> None:
     reader.close()
 
 
+def test_a_file_that_vanishes_meanwhile_is_none(folder: Folder) -> None:
+    write(folder, "a", line(1, "a"))
+    (folder.logs / "gone.jsonl").symlink_to(folder.logs / "no such file")  # listed, and not there any more
+    assert shown() == [line(1, "a")]
+
+
+def test_a_file_that_is_cut_short_is_read_from_its_start(folder: Folder) -> None:
+    """As logrotate's copytruncate does."""
+    write(folder, "a", line(1, "a"), line(2, "a"))
+    reader = logs.Logs(folder.logs, None)
+    assert len(list(reader.read())) == 2
+    os.truncate(folder.logs / "a.jsonl", 0)
+    write(folder, "a", line(3, "a"))
+    assert list(reader.read()) == [line(3, "a")]
+    reader.close()
+
+
 def test_follow_sees_new_files_and_a_new_run(folder: Folder) -> None:
     write(folder, "a", line(1, "a"))
     command = [sys.executable, "-m", "cluster.cli", "logs", "-f"]
