@@ -69,6 +69,7 @@ class Background:
             "request_id": state.request_id,
             "traceparent": state.traceparent,
             "history": [item["id"] for item in plan.prompt.history],
+            "tools": plan.offer.known(),
         }
         told = [
             {"type": f"response.{kind}", "sequence_number": number, "response": plan.document}
@@ -181,7 +182,8 @@ class Background:
         principal = Principal.of(cast(Json, work.payload["principal"]))
         journal = Journal(await self._store.events.read(work.id))
         size = len(str(work.payload["body"]))
-        plan = await self._plans.again(body, principal, size, stored, cast(list[str], work.payload["history"]), journal.results)
+        history, known = cast(list[str], work.payload["history"]), work.payload["tools"]
+        plan = await self._plans.again(body, principal, size, stored, history, known, journal.results)
         request_id = str(work.payload["request_id"])
         async with self._grants(principal, request_id) as grant:
             intake = self._plans.intake

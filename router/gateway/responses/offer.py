@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
 from ossia.v1 import engine_pb2
 from router.gateway.arguments import held, unheld
@@ -26,7 +26,7 @@ from router.gateway.responses.tools import (
 from router.gateway.responses.written import CustomCall, FunctionCall, Written
 from router.harmony.builtin import BUILT_IN
 from router.harmony.types import Namespace, Tool
-from router.tools.tools import Tools
+from router.tools.tools import Recalled, Tools
 from router.tools.types import Server, ToolSpec
 
 
@@ -230,10 +230,14 @@ class Offer:
         if self.must_call or len(self.first) < len(self.tools):
             yield "tool_choice"
 
+    def known(self) -> Json:
+        """The tools of each server and its failure, for `recalled`."""
+        specs = {label: [asdict(spec) for spec in self._specs(label)] for label in self.servers}
+        return {label: {"tools": specs[label], "failure": server.failure} for label, server in self.servers.items()}
+
     def listing(self, label: str, stem: str, place: int) -> Iterator[Json]:
         """The events of an item at `place` that tells which tools a server has."""
-        specs = [tool.spec for tool in self.tools if isinstance(tool, OfferedMcp) and tool.tool.server_label == label]
-        return listing(label, specs, self.servers[label].failure, stem, place)
+        return listing(label, self._specs(label), self.servers[label].failure, stem, place)
 
     def hold(self, grammar: engine_pb2.Grammar, callable_: Iterable[Offered], must_call: bool, declarations: bool) -> None:
         """Lets these be called and no other; with `declarations`, the engine is told what they say of arguments as well."""
@@ -244,10 +248,19 @@ class Offer:
         if must_call and grammar.functions:
             grammar.tool_choice = engine_pb2.TOOL_CHOICE_REQUIRED
 
+    def _specs(self, label: str) -> list[ToolSpec]:
+        return [tool.spec for tool in self.tools if isinstance(tool, OfferedMcp) and tool.tool.server_label == label]
+
     def _namespace(self, label: str) -> Namespace:
         ours = [tool for tool in self.tools if isinstance(tool, OfferedMcp) and tool.tool.server_label == label]
         tools = (Tool(each.name[len(label) + 1 :], each.spec.description, each.spec.parameters) for each in ours)
         return Namespace(label, ours[0].tool.server_description, tuple(tools))
+
+
+def recalled(tools: Tools, known: Any) -> Tools:
+    """The servers with the tools that an offer had, by its `known`."""
+    specs = {label: [ToolSpec(**spec) for spec in each["tools"]] for label, each in known.items()}
+    return Recalled(tools, {label: (specs[label], each["failure"]) for label, each in known.items()})
 
 
 def offer(body: Context, servers: Tools, container: str) -> Offer:

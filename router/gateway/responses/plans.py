@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 from ossia.v1 import engine_pb2
@@ -12,7 +12,7 @@ from router.gateway.errors import Json
 from router.gateway.intake import Intake, weight
 from router.gateway.responses.document import new_id, opened
 from router.gateway.responses.items import identified
-from router.gateway.responses.offer import Offer, offer
+from router.gateway.responses.offer import Offer, offer, recalled
 from router.gateway.responses.prompt import Prompt
 from router.gateway.responses.run import Plan
 from router.gateway.responses.schema import Context, InputTokensBody, ResponseBody
@@ -48,12 +48,14 @@ class Plans:
         size: int,
         stored: StoredResponse,
         among: Collection[str],
+        known: object,
         results: Mapping[str, ToolResult],
     ) -> Plan:
-        """That of a response which is stored already; `among` as in State.history, `results` as in Plan."""
+        """That of a response which is stored already; `among` as in State.history, `known` as of Offer, `results` of Plan."""
         history = await self.state.history(principal.tenant, body, among)
         document = {**stored.response, "output": []}
-        return await self._plan(body, principal, size, document, history, stored.items, results)
+        plans = replace(self, tools=recalled(self.tools, known))
+        return await plans._plan(body, principal, size, document, history, stored.items, results)
 
     async def count(self, body: InputTokensBody, principal: Principal, size: int) -> int:
         """The tokens of a prompt; of a model that is not named, the one there is."""

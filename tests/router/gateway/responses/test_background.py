@@ -201,10 +201,13 @@ async def test_another_gateway_goes_on_where_one_stopped(begin: Any, tmp_path: P
     assert "".join(entry["token"] for entry in text["logprobs"]) == text["text"]
 
 
-async def test_a_tool_that_answered_is_not_called_again(begin: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reached", [True, False])
+async def test_a_tool_that_answered_is_not_called_again(begin: Any, tmp_path: Path, reached: bool) -> None:
+    """Nor forgotten by a gateway that has not reached its server yet."""
     url = f"sqlite:///{tmp_path}/store.db"
     stores = begin.store(url), begin.store(url)
-    servers = [FakeServer("wiki", "read", result="A page."), FakeServer("wiki", "read", result="Another page.")]
+    servers = [FakeServer("wiki", "read", result="A page."), FakeServer("wiki", *["read"] * reached, result="Another page.")]
+    servers[1].failure = None if reached else "it cannot be reached"
     turn = use("wiki.read", "{}")
     engines = [TurnEngine(turn, answer("Done.")), TurnEngine(answer("Done."))]
     wait = engines[0].generate
@@ -226,6 +229,7 @@ async def test_a_tool_that_answered_is_not_called_again(begin: Any, tmp_path: Pa
     await begin.stop(first)
     final = await ended(second, made.id)
     assert [item.type for item in final.output] == ["mcp_list_tools", "mcp_call", "message"]
+    assert ([tool.name for tool in final.output[0].tools], final.output[0].error) == (["read"], None)
     assert final.output[1].output == "A page."
     assert not servers[1].calls
 
