@@ -35,6 +35,11 @@ class Outbox:
         """Tokens that wait for the client, those of the prompt with their log probabilities included."""
         return len(self._tokens) + len(self._prompt_logprobs)
 
+    @property
+    def flows(self) -> bool:
+        """The client has credit left for all that is unsent: it takes what it is sent."""
+        return self._credit is not None and self.unsent <= self._credit
+
     def add(self, output: Output) -> None:
         """Takes in what a step produced. An end that the client need not wait for drops what is unsent."""
         self._tokens += output.tokens

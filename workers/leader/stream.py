@@ -72,7 +72,7 @@ class Stream:
         outbox = self._live[rid]
         with self._counting(outbox):
             outbox.add(output)
-            fits = self._unsent + outbox.unsent <= MOST_UNSENT
+            fits = self._unsent + outbox.unsent <= MOST_UNSENT or outbox.flows
             if not fits:
                 message = f"{MOST_UNSENT} tokens are not taken yet on this session"
                 outbox.fail(Refusal(Cause.EXHAUSTED, message, reason="SESSION_FULL", retry_after_s=1.0))

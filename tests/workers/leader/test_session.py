@@ -324,6 +324,17 @@ async def test_output_that_nobody_takes_ends_its_request_where_there_is_no_room(
     assert stream._unsent == 0
 
 
+async def test_whose_output_is_taken_does_not_pay_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "MOST_UNSENT", 100)
+    stream = Stream(1, 7, Load())
+    stream.open(1, 0, 10)
+    stream.open(2, 0, 10)
+    assert stream.add(1, Output((1, 1), 0, (5,) * 100))
+    assert stream.add(2, Output((1, 2), 0, (5,) * 10))
+    assert not stream.add(1, Output((1, 1), 100, (5,)))
+    assert stream.add(2, Output((1, 2), 10, (5,)))
+
+
 async def test_a_request_without_room_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "MOST_UNSENT", 20)
     async with serving(stop_token_ids=frozenset()) as server:
