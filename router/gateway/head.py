@@ -7,6 +7,7 @@ import asyncio
 import logging
 from typing import Any
 
+import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -16,11 +17,37 @@ MOST = 1 << 16  # bytes in a row, what was read together with the last of a body
 PATIENCE_S = 30.0  # for headers that are not whole, and for the rest of a body that was answered before its end
 
 
+class _Parser(httptools.HttpRequestParser):
+    """Takes a request that asks for another protocol for one of HTTP/1.1, which it is as well. The one in C would take its body
+    for the other protocol's (https://www.rfc-editor.org/rfc/rfc9110#section-7.8).
+    """
+
+    def __init__(self, protocol: "BoundedHeads") -> None:
+        super().__init__(protocol)
+        self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        self._protocol = protocol
+
+    @property
+    def wishes(self) -> bool:
+        """Whether the request asks for another protocol."""
+        return bool(self.should_upgrade()) and self.get_method() != b"CONNECT"
+
+    def feed_data(self, data: Any) -> None:
+        while True:
+            try:
+                return super().feed_data(data)
+            except httptools.HttpParserUpgrade as wish:
+                if self.get_method() == b"CONNECT":
+                    raise
+                data = self._protocol.without_wish() + data[wish.args[0] :]
+
+
 class BoundedHeads(HttpToolsProtocol):
     """uvicorn's, which closes connections that send more, or too slowly. The log tells who sent what is no request."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.parser: _Parser = _Parser(self)
         self._row = 0
         self._moved = False
         self._open = False  # a request has begun whose end has not come
@@ -55,7 +82,15 @@ class BoundedHeads(HttpToolsProtocol):
         self._open = True
         super().on_message_begin()
 
+    def without_wish(self) -> bytes:
+        """The head that was read, once more."""
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        kept = (b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade")
+        return b"".join((line, *kept, b"\r\n"))
+
     def on_headers_complete(self) -> None:
+        if self.parser.wishes:
+            return
         self._moved = True
         super().on_headers_complete()
         self._rest()
@@ -65,6 +100,8 @@ class BoundedHeads(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.wishes:
+            return
         self._moved, self._open = True, False
         self._rest()
         super().on_message_complete()

@@ -83,6 +83,21 @@ async def test_bodies_of_many_chunks_and_requests_in_a_row_have_no_limit() -> No
     assert answer.endswith(b"\r\n\r\n1")
 
 
+WISH = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAoAAA\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 100, 1 << 12])
+async def test_who_would_rather_speak_http2_is_answered_in_this_protocol(size: int) -> None:
+    """As Java's client asks, without TLS."""
+    body = b"content-length: 3\r\n\r\nabc"
+    first = b"POST / HTTP/1.1\r\nhost: x\r\n" + WISH + body
+    chunked = POST[:-2] + WISH + b"\r\n2\r\nab\r\n0\r\n\r\n"
+    last = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n" + body
+    row = first + chunked + last
+    answer = await _sent(*[row[begin : begin + size] for begin in range(0, len(row), size)])
+    assert [part[:1] for part in answer.split(b"\r\n\r\n")[1:]] == [b"3", b"2", b"3"]
+
+
 async def _held(start: bytes, piece: bytes) -> tuple[bytes, float]:
     """What the server says to one who sends a piece now and then, and how many seconds it listened."""
     bound = listen("127.0.0.1", 0)
