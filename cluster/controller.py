@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import grpc
 import ray
 from prometheus_client import REGISTRY
 
@@ -21,6 +22,7 @@ from ossia.common.errors import UserError
 from ossia.common.metrics import Endpoint
 from ossia.v1 import fleet_pb2, fleet_pb2_grpc
 
+PORT_POLL_S = 1.0
 SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["Fleet"].full_name
 
 logger = logging.getLogger(__name__)
@@ -77,9 +79,21 @@ class Controller:
         server, _ = wire.server(self._spec.token)
         fleet_pb2_grpc.add_FleetServicer_to_server(self._fleet, server)
         wire.reflect(server, SERVICE)
-        wire.bind(server, self._spec.node_ip, self._spec.controller_port)
+        while not self._bound(server):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(PORT_POLL_S)
         await server.start()
         return server
+
+    def _bound(self, server: grpc.aio.Server) -> bool:
+        """Raises UserError in a first life; later ones wait for who took the port meanwhile, for routers know no other."""
+        try:
+            wire.bind(server, self._spec.node_ip, self._spec.controller_port)
+        except UserError:
+            if not ray.get_runtime_context().was_current_actor_reconstructed:
+                raise
+            logger.warning("port %d is somebody else's for now", self._spec.controller_port)
+            return False
+        return True
 
 
 def _serve_metrics(spec: HeadSpec) -> str:

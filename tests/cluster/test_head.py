@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster import processes
+from cluster import probe, processes
 from cluster.spec import Survivor
 from ossia.v1 import fleet_pb2
 from tests.cluster import heads
@@ -37,6 +38,18 @@ def head(folder: Path) -> Iterator[Head]:
 
 def all_ready(state: fleet_pb2.FleetState) -> bool:
     return all(replica.state == READY for replica in state.replicas)
+
+
+def taken(address: str) -> socket.socket:
+    """Listens there as soon as a process that was killed does so no more."""
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return socket.create_server((host, int(port)))
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_every_replica_serves(head: Head) -> None:
@@ -102,6 +115,19 @@ def test_a_restarted_controller_adopts_the_gangs(head: Head) -> None:
     rebuilt = head.fleet(lambda state: state.replicas[1].epoch > after.replicas[1].epoch and all_ready(state))
     assert rebuilt.replicas[1].restarts == after.replicas[1].restarts + 1
     assert rebuilt.replicas[0] == after.replicas[0]
+
+
+def test_a_restarted_controller_waits_for_its_port(head: Head) -> None:
+    """Which somebody else took while it was away: nobody would hear of a replica again."""
+    before = head.fleet()
+    metrics, deadline = f"http://{before.processes[0].metrics_address}/metrics", time.monotonic() + 60
+    os.kill(before.processes[0].pid, signal.SIGKILL)
+    with taken(head.address):
+        while 'ossia_controller_replicas{state="ready"} 2.0' not in probe.fetch(metrics):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    after = head.fleet(lambda state: state.epoch != before.epoch and all_ready(state))
+    assert list(after.replicas) == list(before.replicas)
 
 
 def test_a_restarted_controller_rebuilds_what_died_meanwhile(head: Head) -> None:
