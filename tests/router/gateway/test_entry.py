@@ -70,8 +70,8 @@ async def test_what_came_fast_does_not_pay_for_what_does_not_come(start: Any, mo
 
 
 async def test_a_long_body_may_take_long(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entry, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(entry, "PATIENCE_S", 2.0)
     monkeypatch.setattr(entry, "LEAST", 10)
     gateway = await start(ScriptedEngine())
-    head, _ = await _sent(gateway, "/v1/completions", b"", 500, b"", b" " * 50, 0.1)
+    head, _ = await _sent(gateway, "/v1/completions", b"", 1250, b"", b" " * 50, 0.1)
     assert head.startswith(b"HTTP/1.1 400"), "spaces are no JSON, and all of them were read"

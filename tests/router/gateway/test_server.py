@@ -17,6 +17,7 @@ from ossia.common.errors import UserError
 from router.gateway.server import GatewayConfig, listen, run
 from tests.fakes.engine import FakeEngine
 
+PATIENCE_S = 60.0
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -49,7 +50,7 @@ async def begin(engine: FakeEngine, logs: Path, grace_s: float) -> Process:
     assert process.stdout is not None
     line = (await process.stdout.readline()).decode()
     url = line.strip().removeprefix("ossia gateway on ")
-    async with httpx.AsyncClient(base_url=url) as http, asyncio.timeout(20):
+    async with httpx.AsyncClient(base_url=url) as http, asyncio.timeout(PATIENCE_S):
         while (await http.get("/ready")).status_code != 200:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.05)
     return Process(process, url, logs)
@@ -65,7 +66,7 @@ async def test_it_serves_then_finishes_what_is_in_flight_and_exits_with_0(engine
 
         stream = await _stream(client, engine)
         gateway.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (await http.get("/ready")).status_code != 503:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.02)
         refused = await http.post("/v1/completions", json={"model": "fake", "prompt": [1]})
@@ -75,7 +76,7 @@ async def test_it_serves_then_finishes_what_is_in_flight_and_exits_with_0(engine
             engine.step()
         tokens: list[int] = sum([chunk.choices[0].token_ids async for chunk in stream], [])
         assert tokens == [101, 102, 103, 104]
-    assert await asyncio.wait_for(gateway.process.wait(), 10) == 0
+    assert await asyncio.wait_for(gateway.process.wait(), PATIENCE_S) == 0
     requests = [line for line in gateway.log() if line["message"] == "request"]
     assert [(line["status"], line.get("output_tokens")) for line in requests] == [(503, None), (200, 5)]
 
@@ -88,7 +89,7 @@ async def test_what_outlives_the_grace_is_cut(engine: FakeEngine, tmp_path: Path
         gateway.process.send_signal(signal.SIGTERM)
         with pytest.raises(openai.APIConnectionError):
             [chunk async for chunk in stream]
-    assert await asyncio.wait_for(gateway.process.wait(), 10) == 0
+    assert await asyncio.wait_for(gateway.process.wait(), PATIENCE_S) == 0
     await engine.until(lambda: not engine.running)
 
 

@@ -61,7 +61,7 @@ async def test_pings_while_waiting_for_admission_then_a_late_refusal(start: Any)
 async def test_pings_between_tokens(start: Any) -> None:
     tokens = answer("Hello")
     engine = ScriptedEngine(tokens[:4], None, tokens[4:])
-    gateway = await start(engine, FAST)
+    gateway = await start(engine, Settings(admission_s=2.0, ping_s=0.05))
     async with gateway.http.stream("POST", "/v1/chat/completions", json={**ASK, "stream": True}) as response:
         seen: list[str] = []
         async for line in response.aiter_lines():
