@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ossia.common.errors import UserError
 from router.shares import Shares
-from router.store.database import Database
+from router.store.database import Database, Unavailable
 from router.store.responses import Json
 from router.store.seal import Seal
 from router.store.tables import work
@@ -139,7 +139,8 @@ class WorkQueue:
         self._database.wake(_topic(kind))
 
     async def hold(self, held: Work, lease_s: float, job: Coroutine[Any, Any, None]) -> None:
-        """Runs the job for as long as the lease is held, and cancels it when that is lost or the work is cancelled.
+        """Runs the job for as long as the lease is held, and cancels it when that is lost or the work is cancelled, or when the
+        database is away for longer than the lease.
 
         Raises what the job raises. The work is given back where this is cancelled, which is no attempt that failed.
         """
@@ -159,12 +160,24 @@ class WorkQueue:
             futures: tuple[asyncio.Future[Any], ...] = (task, wakes)
             try:
                 while not task.done():
+                    end = asyncio.get_running_loop().time() + lease_s
                     await asyncio.wait(futures, timeout=lease_s / 3, return_when=asyncio.FIRST_COMPLETED)
-                    if not task.done() and not await self.renew(held, lease_s):
+                    if not task.done() and not await self._insist(held, lease_s, task, end):
                         return
             finally:
                 wakes.cancel()
         task.result()
+
+    async def _insist(self, held: Work, lease_s: float, task: "asyncio.Future[None]", end: float) -> Lease:
+        """Renews it as soon as the database answers. Raises Unavailable where that is not before the `end`."""
+        while not task.done():
+            try:
+                return await self.renew(held, lease_s)
+            except Unavailable:
+                if asyncio.get_running_loop().time() >= end:
+                    raise
+            await asyncio.wait((task,), timeout=POLL_S)
+        return Lease.HELD
 
     async def renew(self, held: Work, lease_s: float) -> Lease:
         """Holds it for so long from now on, also where the lease was over and nobody else has claimed it."""

@@ -18,6 +18,7 @@ from router.gateway.errors import Json
 from router.gateway.inside import Inside
 from router.gateway.intake import Intake
 from router.shares import Shares
+from router.store.database import Unavailable
 from router.store.store import Store
 from router.store.work import POLL_S, Work
 
@@ -87,16 +88,21 @@ class Runner:
             await asyncio.sleep(reply.retry_after_s)
         response: Json = {"status_code": reply.status, "request_id": id_, "body": reply.body}
         result = document.result(id_, line.custom_id, response, None)
-        await self._store.batches.add_result(held.id, line.number, result, failed=reply.status >= 400)
+        while True:
+            try:
+                return await self._store.batches.add_result(held.id, line.number, result, failed=reply.status >= 400)
+            except Unavailable:  # the answer is not to be had twice: it waits for as long as the lease is held
+                await asyncio.sleep(POLL_S)
 
     async def _cancelling(self, held: Work) -> None:
         """Returns once somebody wants the batch to end."""
         with self._store.batches.listening(held.id) as heard:
             while True:
                 heard.clear()
-                batch = await self._store.batches.get(held.tenant, held.id)
-                if batch is None or batch["status"] != "in_progress":
-                    return
+                with suppress(Unavailable):
+                    batch = await self._store.batches.get(held.tenant, held.id)
+                    if batch is None or batch["status"] != "in_progress":
+                        return
                 with suppress(TimeoutError):
                     await asyncio.wait_for(heard.wait(), POLL_S)
 

@@ -270,7 +270,10 @@ class _Writer:
         await self._some.wait()
         while not self._closed.is_set():
             self._some.clear()
-            await self.flush()
+            try:
+                await self.flush()
+            except Unavailable:  # once more, for as long as the lease is held
+                self._some.set()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), FLUSH_S)
             await self._some.wait()

@@ -17,9 +17,11 @@ from ossia.common.race import first
 from ossia.v1 import engine_pb2
 from router.engine import EngineError
 from router.gateway.batches import document, ending, runner
+from router.store.batches import Batches
+from router.store.database import Unavailable
 from router.store.store import Store
 from tests.fakes.scripted import MODEL, ScriptedEngine, answer, pairs
-from tests.router.gateway.conftest import Gateway, running
+from tests.router.gateway.conftest import Gateway, eventually, running
 
 CHAT = "/v1/chat/completions"
 LOWEST = -(1 << 31)
@@ -284,6 +286,28 @@ async def test_a_batch_whose_file_goes_fails(start: Callable) -> None:
         batch = await ended(gateway, batch)
     assert (batch.status, batch.errors and batch.errors.data[0].code) == ("failed", "input_file_gone")
     assert batch.output_file_id is not None
+
+
+async def test_a_line_is_asked_once_though_the_database_is_away_meanwhile(
+    start: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = {name: [Unavailable("away")] for name in ("add_result", "get")}
+
+    def failing(name: str, real: Any) -> Any:
+        async def failed(batches: Any, *args: Any, **more: Any) -> Any:
+            if engine.submits and away[name]:
+                raise away[name].pop()
+            return await real(batches, *args, **more)
+
+        return failed
+
+    for name in away:
+        monkeypatch.setattr(Batches, name, failing(name, getattr(Batches, name)))
+    gateway = await start(engine := saying("Hello"))
+    batch = await begin(gateway, requests(3))
+    await eventually(lambda: not any(away.values()))
+    assert counts(await ended(gateway, batch)) == (3, 3, 0)
+    assert len(engine.submits) == 3
 
 
 async def test_another_gateway_goes_on_with_a_batch(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import update
 
 from router.shares import Shares
 from router.store import tables
+from router.store.database import Unavailable
 from router.store.store import Store
 from router.store.work import Lease, Work
 from tests.router.store.conftest import KEY
@@ -241,14 +242,22 @@ async def test_either_the_owner_or_the_canceller_has_the_last_word(store: Store)
         assert found.response["status"] == ("completed" if finished else "cancelled")
 
 
-async def test_a_job_runs_while_its_lease_is_held(store: Store) -> None:
+async def test_a_job_runs_while_its_lease_is_held(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await add(store, "1", "2", "3")
+    renew, renewed = store.work.renew, asyncio.Event()
+
+    async def watched(held: Work, lease_s: float) -> Lease:
+        lease = await renew(held, LONG)
+        renewed.set()
+        return lease
 
     async def forever() -> None:
         await asyncio.Event().wait()
 
+    monkeypatch.setattr(store.work, "renew", watched)
     work = await claim(store, lease_s=0.3)
     job = asyncio.create_task(store.work.hold(work, 0.3, forever()))
+    await asyncio.wait_for(renewed.wait(), 10)
     await asyncio.sleep(0.5)
     assert [(await claim(store)).id for _ in range(2)] == ["2", "3"], "the lease of the first was not renewed"
     await store.work.cancel("a", "response", "1")
@@ -272,3 +281,24 @@ async def test_a_job_that_is_stopped_is_given_back(store: Store) -> None:
     job.cancel()
     await asyncio.gather(job, return_exceptions=True)
     assert (await claim(store)).attempt == 1, "a gateway that stops in order has not failed"
+
+
+async def test_a_job_outlives_a_database_that_is_away_for_less_than_its_lease(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(store, "1")
+    work, renew, asked, back = await claim(store), store.work.renew, asyncio.Event(), asyncio.Event()
+
+    async def renewed(held: Work, lease_s: float) -> Lease:
+        if not asked.is_set():
+            asked.set()
+            raise Unavailable("away")
+        back.set()
+        return await renew(held, lease_s)
+
+    async def begun() -> None:
+        store.database.wake("work/response/1")  # has the lease looked at
+        await back.wait()
+
+    monkeypatch.setattr(store.work, "renew", renewed)
+    await asyncio.wait_for(store.work.hold(work, LONG, begun()), 20)

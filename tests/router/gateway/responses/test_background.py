@@ -11,6 +11,7 @@ import pytest
 from ossia.common.vocabulary import START
 from router.engine import EngineError
 from router.gateway.responses import background
+from router.store.database import Unavailable
 from tests.fakes.scripted import ScriptedEngine, answer, call, pairs
 from tests.router.gateway.conftest import Gateway, eventually
 from tests.router.gateway.responses.conftest import ASK, FakeServer, read, stream
@@ -232,6 +233,30 @@ async def test_a_tool_that_answered_is_not_called_again(begin: Any, tmp_path: Pa
     assert ([tool.name for tool in final.output[0].tools], final.output[0].error) == (["read"], None)
     assert final.output[1].output == "A page."
     assert not servers[1].calls
+
+
+async def test_a_tool_is_called_once_though_the_database_is_away_meanwhile(begin: Any, monkeypatch: Any) -> None:
+    wiki, store = FakeServer("wiki", "read", result="A page."), begin.store("sqlite://")
+    append, call, away = store.events.append, wiki.call, asyncio.Event()
+
+    async def hold(*args: Any, **more: Any) -> Any:
+        result = await call(*args, **more)
+        await away.wait()
+        return result
+
+    async def fail_once(*args: Any) -> None:
+        if wiki.calls and not away.is_set():
+            away.set()
+            raise Unavailable("away")
+        await append(*args)
+
+    wiki.call = hold  # type: ignore[method-assign]
+    monkeypatch.setattr(store.events, "append", fail_once)
+    gateway = await begin(TurnEngine(use("wiki.read", "{}"), answer("Done.")), tools=[wiki], store=store)
+    made = await gateway.client.responses.create(**ASK, tools=[MCP], background=True)
+    final = await ended(gateway, made.id)
+    assert [item.type for item in final.output] == ["mcp_list_tools", "mcp_call", "message"]
+    assert (final.status, final.output_text, len(wiki.calls)) == ("completed", "Done.", 1)
 
 
 async def test_a_response_that_fails_gateways_is_given_up(begin: Any, tmp_path: Path, monkeypatch: Any) -> None:
