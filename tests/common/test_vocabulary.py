@@ -41,15 +41,18 @@ def test_equals_the_library(text: str) -> None:
 
 
 @RELAXED
-@given(st.text(st.sampled_from("aÉ的\u0301²1_ '\u2019.,-\n\r\t\u3000/!s"), min_size=10, max_size=200))
+@given(st.text(st.sampled_from("aÉ的々\u0301²1１_ '\u2019.,-\n\r\t\u3000、。，？…—/!s"), min_size=10, max_size=200))
 def test_pieces_change_nothing(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vocabulary, "_PIECE", 3)
         assert vocabulary.encode(text) == vocabulary.load().encoding.encode(text)
 
 
-def test_long_text_is_encoded_in_pieces() -> None:
-    lengths = [len(piece) for piece in vocabulary._pieces("Words, and more words; 12 of them.\n" * 10_000)]
+@pytest.mark.parametrize(
+    "text", ["Words, and more words; 12 of them.\n", "话，还有更多的话；共十二句。", "言葉、もっと「言葉」"]
+)
+def test_long_text_is_encoded_in_pieces(text: str) -> None:
+    lengths = [len(piece) for piece in vocabulary._pieces(text * 10_000)]
     assert max(lengths) < 1.1 * vocabulary._PIECE
 
 

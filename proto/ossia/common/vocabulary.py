@@ -44,7 +44,7 @@ _LONG_RUN = re.compile("|".join(f"(?<!{kind}){kind}{{{_RUN},}}" for kind in _KIN
 interpreter's lock held: six minutes for a million letters."""
 _PIECE = 1 << 14
 """Characters after which text is cut where it changes nothing: some 10 ms of the library, after which others get the lock."""
-_CUT = re.compile(r"(?<=[^\W_])(?=[\s!-&(-/:-@\[-`{-~])")
+_CUT = re.compile(r"(?<=[^\W_])(?=[\s!-&(-/:-@\[-`{-~\u2010-\u2027\u3001\u3002\u3008-\u3011\uff01-\uff0f\uff1a-\uff20])")
 """Between a letter or digit and space or punctuation that is no apostrophe: there a token ends and the next begins. No run of
 `_LONG_RUN` goes across."""
 
