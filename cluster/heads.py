@@ -53,19 +53,27 @@ class Heads:
         spec, backoff = self._in_new_folder(self._spec), Backoff()
         while True:
             began = time.monotonic()
-            self._error = ""
-            self.head = self._start(spec)
-            gcs_lost = await self._follow(self.head)
+            reason = await self._live(spec)
             if not self.ready.is_set():
-                raise UserError("Ray lost its GCS while starting" if gcs_lost else self._error or self.head.complaint)
+                raise UserError(reason)
             self._record.update(phase="recovering")
             self._recovering, self._head_ready = True, False
             self._life += 1
             self._restarts.inc()
-            reason = "Ray lost its GCS; replicas go on serving" if gcs_lost else self._error or self.head.complaint
             self._say(f"{reason}; starting a new head")
             await asyncio.sleep(backoff.after(time.monotonic() - began))
             spec = await self._successor(spec)
+
+    async def _live(self, spec: HeadSpec) -> str:
+        """Returns why that head ended, or is of no more use."""
+        self._error = ""
+        try:
+            self.head = self._start(spec)
+        except OSError as error:
+            return f"head cannot be started ({error.strerror})"
+        if await self._follow(self.head):
+            return "Ray lost its GCS; replicas go on serving" if self.ready.is_set() else "Ray lost its GCS while starting"
+        return self._error or self.head.complaint
 
     async def fleet(self, state: fleet_pb2.FleetState) -> None:
         """Takes note of what the controller says; ends a lost Ray once none of its replicas is left."""

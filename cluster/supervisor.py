@@ -114,16 +114,24 @@ class Supervisor:
         backoff = Backoff()
         while True:
             began = time.monotonic()
-            self._gateway = gateway = Child.start("gateway", self._gateway_module, self._environment)
-            self._record.track({"gateway": gateway.pid})
-            async for line in gateway.lines():
-                logger.info("gateway: %s", line)
-            await gateway.wait()
+            reason = await self._run_gateway()
             if not self._ready.is_set():
-                raise UserError(gateway.complaint)
+                raise UserError(reason)
             self._restarts.labels("gateway").inc()
-            self._progress.say(f"{gateway.complaint}; starting it again")
+            self._progress.say(f"{reason}; starting it again")
             await asyncio.sleep(backoff.after(time.monotonic() - began))
+
+    async def _run_gateway(self) -> str:
+        """Returns why it ended."""
+        try:
+            self._gateway = gateway = Child.start("gateway", self._gateway_module, self._environment)
+        except OSError as error:
+            return f"gateway cannot be started ({error.strerror})"
+        self._record.track({"gateway": gateway.pid})
+        async for line in gateway.lines():
+            logger.info("gateway: %s", line)
+        await gateway.wait()
+        return gateway.complaint
 
     async def _watch_fleet(self) -> None:
         async for state in watch.states(self._record.instance.controller, self._spec.token):

@@ -133,6 +133,33 @@ def test_a_gateway_that_dies_comes_back(start: Callable[..., Running]) -> None:
     assert running.ended() == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of another process")
+def test_a_gateway_that_cannot_be_started_again_is_tried_again(start: Callable[..., Running]) -> None:
+    running = start()
+    running.ready()
+    first, supervisor = running.pid("gateway"), psutil.Process(running.process.pid)
+    limits = supervisor.rlimit(psutil.RLIMIT_NOFILE)
+    supervisor.rlimit(psutil.RLIMIT_NOFILE, (8, limits[1]))  # a process needs pipes
+    os.kill(first, signal.SIGKILL)
+    running.until(lambda: "gateway cannot be started (Too many open files)" in running.errors.read_text())
+    supervisor.rlimit(psutil.RLIMIT_NOFILE, limits)
+    running.until(lambda: running.pid("gateway") != first and probe.answers(f"http://127.0.0.1:{running.port}/ready"))
+    running.process.terminate()
+    assert running.ended() == 0
+
+
+def test_a_head_that_cannot_be_told_anything_is_tried_again(start: Callable[..., Running]) -> None:
+    running = start()
+    running.ready()
+    first = running.pid("head")
+    (Path(running.state.folder) / "head-1.json").touch()
+    os.kill(first, signal.SIGKILL)
+    running.until(lambda: running.state.phase == "ready" and running.pid("head") != first)
+    assert "head cannot be started (File exists); starting a new head" in running.errors.read_text()
+    running.process.terminate()
+    assert running.ended() == 0
+
+
 def test_a_lost_gcs_is_replaced_while_the_replicas_serve(start: Callable[..., Running]) -> None:
     running = start()
     running.ready()
