@@ -16,6 +16,7 @@ from router.store.page import Order, Page, page
 from router.store.responses import Json
 from router.store.seal import Seal
 from router.store.tables import completions, labels
+from router.store.text import storable
 
 
 @dataclass(frozen=True)
@@ -99,5 +100,5 @@ def _labelled(key: str, value: str) -> ColumnElement[bool]:
 
 async def _label(connection: AsyncConnection, place: int, metadata: Mapping[str, str]) -> None:
     if metadata:
-        values = [{"completion": place, "key": key, "value": value} for key, value in metadata.items()]
-        await connection.execute(insert(labels), values)
+        stored = {storable(key): value for key, value in metadata.items()}
+        await connection.execute(insert(labels), [{"completion": place, "key": key, "value": stored[key]} for key in stored])

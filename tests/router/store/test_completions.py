@@ -47,6 +47,15 @@ async def test_lists(store: Store) -> None:
     assert await store.completions.list("t", None, {}, "chatcmpl-9", 10, "asc") is None
 
 
+async def test_keys_that_no_database_tells_apart_are_one_label(store: Store) -> None:
+    metadata = {"a\0": "1", "a?": "2"}
+    await store.completions.put("t", made(0), MESSAGES, metadata)
+    found = await store.completions.get("t", "chatcmpl-0")
+    assert found is not None
+    assert found.completion["metadata"] == metadata
+    assert await ids(store, metadata={"a?": "2"}) == ["chatcmpl-0"]
+
+
 async def test_tenants_do_not_see_each_other(store: Store) -> None:
     await store.completions.put("t", made(0), MESSAGES, {"a": "b"})
     assert await store.completions.get("u", "chatcmpl-0") is None
