@@ -4,6 +4,7 @@ gpt-oss was trained to see its reasoning until its turn ends in an answer, howev
 Chat API has no field for it. Kept in this process, and in the database, so that another gateway may go on with the turn.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -21,13 +22,14 @@ from router.store.reasoning import Reasoning
 logger = logging.getLogger(__name__)
 
 _FAILURES = (SQLAlchemyError, OSError, UserError)  # of the database, or of its key
+PATIENCE_S = 5.0  # with the database: the answer waits for it
 LIFETIME_S = 24 * 3600.0
 _OWN = re.compile(r"call_[0-9a-f]{32}")
 _MOST = 512  # calls of one request
 
 
 class Thoughts:
-    """`store` is the database's part; None keeps everything in memory alone. A database that fails costs no answer."""
+    """`store` is the database's part; None keeps everything in memory alone. If it fails or is silent, that costs no answer."""
 
     def __init__(self, vault: Vault | None = None, store: Reasoning | None = None) -> None:
         self._vault = vault or Vault()
@@ -40,8 +42,9 @@ class Thoughts:
         if not (self._store and stored):
             return
         try:
-            for call_id in call_ids:
-                await self._store.put(tenant, call_id, reasoning, time.time() + LIFETIME_S)
+            async with asyncio.timeout(PATIENCE_S):
+                for call_id in call_ids:
+                    await self._store.put(tenant, call_id, reasoning, time.time() + LIFETIME_S)
         except _FAILURES:
             logger.exception("what was thought before a call is not stored: another gateway will not know it")
 
@@ -60,7 +63,8 @@ class Thoughts:
         if not (self._store and missing):
             return found
         try:
-            return found | await self._store.get(tenant, missing)
+            async with asyncio.timeout(PATIENCE_S):
+                return found | await self._store.get(tenant, missing)
         except _FAILURES:
             logger.exception("what was thought before a call cannot be read: the model goes on without")
             return found

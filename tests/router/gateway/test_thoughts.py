@@ -1,12 +1,17 @@
 """Reasoning of a tool loop, put back where clients of the Chat API cannot send it: by the same gateway, or by another one."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pytest
+
+from router.gateway import thoughts as thoughts_
 from router.gateway.thoughts import Thoughts
 from router.harmony.types import Message, ToolCall
+from router.store.reasoning import Reasoning
 from router.store.store import Store
 from tests.fakes.scripted import MODEL, ScriptedEngine, call
 from tests.router.gateway.test_chat import ASK, TOOLS, contains
@@ -118,5 +123,24 @@ async def test_a_database_that_fails_costs_no_answer(tmp_path: Path, caplog: Any
     asked = [Message("assistant", "", tool_calls=(ToolCall(CALL_ID, "f", "{}"),))]
     assert await thoughts.recall("one", asked) == asked
     await thoughts.keep("one", [CALL_ID], THOUGHT, stored=True)
+    assert len(caplog.records) == 2
+    assert (await thoughts.recall("one", asked))[0].reasoning == THOUGHT
+
+
+async def test_nor_does_one_that_never_answers(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    class Stuck:
+        async def put(self, *_: Any) -> None:
+            await asyncio.Event().wait()
+
+        async def get(self, *_: Any) -> dict[str, str]:
+            await asyncio.Event().wait()
+            return {}
+
+    monkeypatch.setattr(thoughts_, "PATIENCE_S", 0.05, raising=False)
+    thoughts = Thoughts(store=cast(Reasoning, Stuck()))
+    asked = [Message("assistant", "", tool_calls=(ToolCall(CALL_ID, "f", "{}"),))]
+    async with asyncio.timeout(10):
+        assert await thoughts.recall("one", asked) == asked
+        await thoughts.keep("one", [CALL_ID], THOUGHT, stored=True)
     assert len(caplog.records) == 2
     assert (await thoughts.recall("one", asked))[0].reasoning == THOUGHT
