@@ -49,11 +49,19 @@ def test_pieces_change_nothing(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Words, and more words; 12 of them.\n", "话，还有更多的话；共十二句。", "言葉、もっと「言葉」"]
+    "text", ["Words, and more words; 12 of them.\n", "话，还有更多的话；共十二句。", "言葉、もっと「言葉」", "0a63ff"]
 )
 def test_long_text_is_encoded_in_pieces(text: str) -> None:
     lengths = [len(piece) for piece in vocabulary._pieces(text * 10_000)]
     assert max(lengths) < 1.1 * vocabulary._PIECE
+
+
+@pytest.mark.parametrize("unit", [". ", "a'", "7"])
+def test_what_has_no_place_to_cut_is_cut_all_the_same(monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
+    monkeypatch.setattr(vocabulary, "_MOST", 2 * vocabulary._PIECE)
+    text = unit * 100_000
+    assert max(map(len, vocabulary._pieces(text))) <= 2 * vocabulary._PIECE
+    assert vocabulary.decode(vocabulary.encode(text)) == text
 
 
 @pytest.mark.parametrize("unit", ["a", "aB", "é", "的", "a\u0301", "—", "_", "!/\r\n", "\r\n/", " ", " \n", "🙂"])

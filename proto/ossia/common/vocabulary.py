@@ -44,9 +44,14 @@ _LONG_RUN = re.compile("|".join(f"(?<!{kind}){kind}{{{_RUN},}}" for kind in _KIN
 interpreter's lock held: six minutes for a million letters."""
 _PIECE = 1 << 14
 """Characters after which text is cut where it changes nothing: some 10 ms of the library, after which others get the lock."""
-_CUT = re.compile(r"(?<=[^\W_])(?=[\s!-&(-/:-@\[-`{-~\u2010-\u2027\u3001\u3002\u3008-\u3011\uff01-\uff0f\uff1a-\uff20])")
-"""Between a letter or digit and space or punctuation that is no apostrophe: there a token ends and the next begins. No run of
-`_LONG_RUN` goes across."""
+_MOST = 1 << 20
+"""Characters after which it is cut wherever that is."""
+_CUT = re.compile(
+    r"(?<=[^\W_])(?=[\s!-&(-/:-@\[-`{-~\u2010-\u2027\u3001\u3002\u3008-\u3011\uff01-\uff0f\uff1a-\uff20])"
+    r"|(?<=[A-Za-z])(?=[0-9])"
+)
+"""Between a letter or digit and space or punctuation that is no apostrophe, and between a letter and a digit: there a token
+ends and the next begins. No run of `_LONG_RUN` goes across."""
 
 _SHA256 = "31a726325e484f1f2fecb813cd513781b8b6dde0e299675489ababc53a39eda4"
 """Of gpt-oss's whole table: the bytes of each id in hexadecimal, a line each."""
@@ -63,7 +68,8 @@ class Vocabulary:
     def encode(self, text: str) -> list[int]:
         """Ordinary tokens alone, whatever the text spells; a lone surrogate becomes U+FFFD.
 
-        Equals the library's encoding, except that runs of more than 1,024 letters, spaces or punctuation are cut every 1,024.
+        Equals the library's encoding, except that runs of more than 1,024 letters, spaces or punctuation are cut every 1,024,
+        and what has no better place every `_MOST`.
         """
         tokens: list[int] = []
         for piece in _pieces(well_formed(text)):
@@ -124,9 +130,11 @@ def has_long_run(text: str) -> bool:
 
 def _pieces(text: str) -> Iterator[str]:
     begin = 0
-    while cut := _CUT.search(text, begin + _PIECE):
-        yield from _short_runs(text[begin : cut.start()])
-        begin = cut.start()
+    while begin + _PIECE < len(text):
+        cut = _CUT.search(text, begin + _PIECE, begin + _MOST)
+        end = cut.start() if cut else begin + _MOST
+        yield from _short_runs(text[begin:end])
+        begin = end
     yield from _short_runs(text[begin:])
 
 
