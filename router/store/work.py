@@ -121,8 +121,11 @@ class WorkQueue:
         with self.listening(kind) as heard:
             while True:
                 heard.clear()
-                if self._database.opened and (claimed := await self._share(kind, owner, lease_s, shares)):
-                    return claimed
+                try:
+                    if self._database.opened and (claimed := await self._share(kind, owner, lease_s, shares)):
+                        return claimed
+                except Unavailable as error:
+                    logger.warning("no work can be claimed: %s", error, extra={"kind": kind})
                 with suppress(TimeoutError):
                     await asyncio.wait_for(heard.wait(), POLL_S)
 

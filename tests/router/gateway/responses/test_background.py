@@ -235,6 +235,25 @@ async def test_a_tool_that_answered_is_not_called_again(begin: Any, tmp_path: Pa
     assert not servers[1].calls
 
 
+async def test_it_goes_on_though_nothing_can_be_claimed(begin: Any, monkeypatch: Any) -> None:
+    engine, store = ScriptedEngine(HELLO[:9], None, HELLO[9:]), begin.store("sqlite://")
+    gateway = await begin(engine, store=store)
+    made = await gateway.client.responses.create(**ASK, background=True)
+    await eventually(lambda: engine.running)
+    claim, away = store.work.claim, [Unavailable("away")]
+
+    async def claimed(kind: str, *args: Any) -> Any:
+        if kind == background.KIND and away:
+            raise away.pop()
+        return await claim(kind, *args)
+
+    monkeypatch.setattr(store.work, "claim", claimed)
+    await eventually(lambda: not away)
+    engine.go.set()
+    assert (await ended(gateway, made.id)).status == "completed"
+    assert len(engine.submits) == 1
+
+
 async def test_a_tool_is_called_once_though_the_database_is_away_meanwhile(begin: Any, monkeypatch: Any) -> None:
     wiki, store = FakeServer("wiki", "read", result="A page."), begin.store("sqlite://")
     append, call, away = store.events.append, wiki.call, asyncio.Event()
