@@ -38,12 +38,15 @@ class KeySet:
 
     async def find(self, name: str | None) -> jwt.PyJWK | None:
         """The key of that `kid`; of a token that names none, the only key. Raises Unreachable."""
-        if self._due(name):
+        if self._due(name) and not (self._fetching.locked() and self._known(name)):
             async with self._fetching:
                 if self._due(name):
                     await self._fetch()
         if not self._keys:
             raise Unreachable
+        return self._known(name)
+
+    def _known(self, name: str | None) -> jwt.PyJWK | None:
         if name is None and len(self._keys) == 1:
             return next(iter(self._keys.values()))
         return self._keys.get(name)

@@ -25,6 +25,7 @@ from router.access.oidc import BadToken, Issuer
 from router.access.principal import Principal
 from router.gateway.server import listen, serving
 from tests.fakes.scripted import MODEL, ScriptedEngine, answer, pairs
+from tests.router.gateway.conftest import eventually
 
 AUDIENCE = "ossia"
 RSA = [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2)]
@@ -32,7 +33,7 @@ EC = ec.generate_private_key(ec.SECP256R1())
 
 
 class Provider:
-    """An identity provider; `keys` are those it publishes, `asked` how often, `works` whether it answers."""
+    """An identity provider; `keys` are those it publishes, `asked` how often, `works` whether it answers, `speaks` when."""
 
     def __init__(self) -> None:
         self.issuer = ""
@@ -40,6 +41,8 @@ class Provider:
         self.asked = 0
         self.moved = False
         self.works = True
+        self.speaks = asyncio.Event()
+        self.speaks.set()
         self.said: dict[str, str] = {}  # by its discovery document, in place of the truth
 
     def token(self, kid: str | None = "one", key: Any = RSA[0], algorithm: str = "RS256", **claims: Any) -> str:
@@ -57,6 +60,7 @@ class Provider:
 
     async def published(self, request: Request) -> Response:
         self.asked += 1
+        await self.speaks.wait()
         if not self.works:
             return Response("broken", 500)
         return JSONResponse({"keys": [_public(kid, key) for kid, key in self.keys.items()]})
@@ -180,6 +184,22 @@ async def test_known_keys_outlive_the_provider(provider: Provider, issuer: Issue
     with pytest.raises(BadToken):
         await issuer.principal(provider.token("two", RSA[1]))
     assert (await issuer.principal(provider.token())).user == "ada"
+
+
+async def test_a_provider_that_is_silent_holds_up_no_token_of_a_known_key(
+    provider: Provider, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await issuer.principal(provider.token())
+    for pause in ("_FRESH_S", "_PAUSE_S"):
+        monkeypatch.setattr(jwks, pause, 0.0)
+    provider.speaks.clear()
+    first = asyncio.create_task(issuer.principal(provider.token()))
+    await eventually(lambda: provider.asked == 2)
+    others = [asyncio.create_task(issuer.principal(provider.token())) for _ in range(3)]
+    done, _ = await asyncio.wait(others, timeout=3.0)
+    provider.speaks.set()
+    assert len(done) == 3
+    assert (await first).user == "ada"
 
 
 async def test_a_provider_that_does_not_answer_is_no_fault_of_the_caller(provider: Provider, guarded: Any) -> None:
