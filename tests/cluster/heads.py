@@ -84,7 +84,7 @@ class Head:
         self.event("ready")
         return controller
 
-    def fleet(self, until: Condition = lambda _: True, timeout_s: float = 30) -> fleet_pb2.FleetState:
+    def fleet(self, until: Condition = lambda _: True, timeout_s: float = 90) -> fleet_pb2.FleetState:
         """The first state of which `until` holds."""
         state, deadline = None, time.monotonic() + timeout_s
         while time.monotonic() < deadline:  # a stream may break with the controller that just died

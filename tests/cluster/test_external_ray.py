@@ -97,8 +97,8 @@ def test_a_rank_that_hangs_on_another_node_is_killed_there(ray: ExternalRay) -> 
         ranks = [pid for replica in after.replicas for pid in pids(replica)]
         head.process.terminate()
         head.process.send_signal(signal.SIGINT)  # without grace
-        assert head.process.wait(20) == 0
-        processes.wait([process for process in map(processes.find, ranks) if process], 10)
+        assert head.process.wait(60) == 0
+        processes.wait([process for process in map(processes.find, ranks) if process], 30)
         assert not any(map(processes.alive, ranks))
 
 
@@ -108,7 +108,7 @@ def test_a_ray_that_demands_a_token_is_not_waited_for(ray: ExternalRay, monkeypa
     folder = ray.folder / "stranger"
     folder.mkdir()
     with heads.running(heads.spec(ray_address=ray.address, token="secret"), folder) as head:
-        assert head.process.wait(15) == 2
+        assert head.process.wait(60) == 2
         assert head.stderr.startswith(f"ossia: Ray at {ray.address} demands a token: set RAY_AUTH_TOKEN_PATH")
 
 

@@ -33,7 +33,7 @@ async def test_keys_limits_tls_and_the_audit_log(tmp_path: Path) -> None:
         assert gateway.stdout is not None
         url = (await gateway.stdout.readline()).decode().split()[-1]
         assert url.startswith("https://")
-        async with httpx.AsyncClient(base_url=url, verify=files.client(presents=False)) as http, asyncio.timeout(20):
+        async with httpx.AsyncClient(base_url=url, verify=files.client(presents=False)) as http, asyncio.timeout(60):
             while (await http.get("/ready")).status_code != 200:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.05)
             assert (await http.get("/v1/models")).status_code == 401
@@ -49,7 +49,7 @@ async def test_keys_limits_tls_and_the_audit_log(tmp_path: Path) -> None:
             refused = await http.post("/v1/completions", json={**ask, "max_tokens": 100_000})
             assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
         gateway.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(gateway.wait(), 20) == 0
+        assert await asyncio.wait_for(gateway.wait(), 60) == 0
     lines = [json.loads(line) for line in audit.read_text().splitlines()]
     assert [(line["status"], line["key"]) for line in lines] == [
         (401, ""),
@@ -71,7 +71,7 @@ async def test_tool_servers_are_those_of_the_file(tmp_path: Path) -> None:
         gateway = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         assert gateway.stdout is not None
         url = (await gateway.stdout.readline()).decode().split()[-1]
-        async with httpx.AsyncClient(base_url=url, timeout=20) as http, asyncio.timeout(20):
+        async with httpx.AsyncClient(base_url=url, timeout=60) as http, asyncio.timeout(60):
             while (await http.get("/ready")).status_code != 200:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.05)
             counts = {}
@@ -82,7 +82,7 @@ async def test_tool_servers_are_those_of_the_file(tmp_path: Path) -> None:
         assert counts["mine"] > counts[""] > 0
         assert counts["others"] is None
         gateway.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(gateway.wait(), 20) == 0
+        assert await asyncio.wait_for(gateway.wait(), 60) == 0
 
 
 async def test_a_mistake_in_the_file_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

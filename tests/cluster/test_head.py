@@ -91,12 +91,11 @@ def test_ray_listens_on_loopback_alone(head: Head) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_rank_that_dies_or_hangs_takes_its_gang_along(head: Head, number: signal.Signals) -> None:
-    before, other = head.fleet().replicas
-    began = time.monotonic()
+    states = head.states(head.spec.ping_timeout_s + 15)  # far less than anything but a ping waits
+    before, other = next(states).replicas
     os.kill(pids(before)[1], number)
-    failed = head.fleet(lambda state: state.replicas[0].state == FAILED, timeout_s=head.spec.ping_timeout_s + 2).replicas[0]
+    failed = next(state.replicas[0] for state in states if state.replicas[0].state == FAILED)
     assert "rank 1" in failed.message
-    assert time.monotonic() - began < head.spec.ping_timeout_s + 1
     after = head.fleet(lambda state: state.replicas[0].epoch > before.epoch and all_ready(state))
     assert (after.replicas[0].epoch, after.replicas[0].restarts) == (before.epoch + 1, before.restarts + 1)
     assert not any(processes.alive(pid) for pid in pids(before))
@@ -144,7 +143,7 @@ def test_replicas_outlive_the_gcs_until_the_next_head_replaces_them_one_by_one(h
     before = head.fleet()
     gcs = next(child for child in psutil.Process(head.process.pid).children() if child.name() == "gcs_server")
     gcs.kill()
-    head.event("gcs_lost", 10)
+    head.event("gcs_lost")
     time.sleep(head.spec.ping_timeout_s + 2)  # long enough for a controller that mistook the loss for a hang
     assert list(head.fleet().replicas) == list(before.replicas)
     assert all(serves(replica.address) for replica in before.replicas)
@@ -155,7 +154,7 @@ def test_replicas_outlive_the_gcs_until_the_next_head_replaces_them_one_by_one(h
     second.mkdir()
     with heads.running(heads.spec(survivors=survivors), second) as successor:
         successor.address = str(successor.event("controller")["address"])
-        for state in successor.states(60):
+        for state in successor.states(150):
             assert any(replica.state == READY and serves(replica.address) for replica in state.replicas), state
             epochs = zip(state.replicas, before.replicas, strict=True)
             if all_ready(state) and all(replica.epoch > old.epoch for replica, old in epochs):

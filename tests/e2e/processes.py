@@ -91,7 +91,7 @@ class GatewayProcess:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=state)
         assert self._process.stdout is not None
         assert self._process.stdout.readline(), file.read_text()  # it says where it listens
-        with httpx.Client(base_url=self.url) as client:
+        with httpx.Client(base_url=self.url, timeout=60) as client:
             while client.get("/ready").status_code != 200:
                 time.sleep(0.05)
         return self

@@ -57,7 +57,7 @@ def part(*command: str, stderr: int | None = None) -> Iterator[subprocess.Popen[
             family = psutil.Process(process.pid).children(recursive=True)
             process.terminate()
             assert process.wait(60) == 0
-            processes.wait(family, 5)
+            processes.wait(family, 30)
             assert not [each for each in family if processes.runs(each)]
         finally:
             process.kill()
