@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import llguidance
 import numpy as np
@@ -52,43 +52,61 @@ class Content:
 
     def __init__(self, grammar: str, matcher: LLMatcher) -> None:
         self._grammar = grammar
-        self._matcher = matcher
+        self._source = Source(matcher)
         self._spoiled = False
         self._lock = threading.Lock()
 
     @property
-    def matcher(self) -> LLMatcher:
-        """At the beginning of a text: to be copied."""
-        return self._matcher
+    def source(self) -> "Source":
+        """What texts begin with."""
+        return self._source
 
     def begin(self) -> "Body":
         return Body(self)
 
-    def spoil(self, matcher: LLMatcher) -> None:
-        """The library has given up on this matcher, or on a copy of it."""
-        self._spoiled = self._spoiled or matcher is self._matcher
+    def spoil(self, source: "Source") -> None:
+        """The library has given up on a text that began with this."""
+        self._spoiled = self._spoiled or source is self._source
 
     def renew(self) -> None:
         """Compiles it anew where the library has given up on it."""
         with self._lock:
             if self._spoiled:
-                self._matcher = _matcher(self._grammar)
+                self._source = Source(_matcher(self._grammar))
                 self._spoiled = False
+
+
+class Source:
+    """A matcher at the beginning of a text, and the living texts that began with it: these share its memory."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+        self._texts: WeakSet[Body] = WeakSet()
+
+    @property
+    def texts(self) -> int:
+        return len(self._texts)
+
+    def begin(self, text: "Body") -> LLMatcher:
+        """The text's own matcher."""
+        self._texts.add(text)
+        return self._matcher.deep_copy()
 
 
 class Body:
     """A text of the language, token by token. Used from one thread at a time.
 
     Where the library gives up on it, which it tells of a mask or of a token, it is stalled: it goes on with the content
-    compiled anew, up to `renewals` times. Then nothing may come next.
+    compiled anew, up to `renewals` times. Then nothing may come next. Texts that used up the memory together share that, too:
+    else each would end the sooner the more others there are.
     """
 
     def __init__(self, content: Content, renewals: int | None = None) -> None:
         self._content = content
-        self._source = content.matcher
-        self._matcher = self._source.deep_copy()
+        self._source = content.source
+        self._matcher = self._source.begin(self)
         self._tokens: list[int] = []
-        self._renewals = _RENEWALS if renewals is None else renewals
+        self._renewals: float = _RENEWALS if renewals is None else renewals
 
     @property
     def length(self) -> int:
@@ -123,12 +141,13 @@ class Body:
 
     def renew(self) -> None:
         """Goes on with the content compiled anew, which takes up to seconds."""
+        part = self._part
         self._content.spoil(self._source)
         self._content.renew()
-        self._source = self._content.matcher
-        self._matcher = self._source.deep_copy()
+        self._source = self._content.source
+        self._matcher = self._source.begin(self)
         followed = self._matcher.try_consume_tokens(self._tokens) == len(self._tokens)
-        self._renewals = self._renewals - 1 if followed else 0
+        self._renewals = self._renewals - part if followed else 0
 
     def accept(self, token: int) -> bool:
         """Goes on by the token; False where the text cannot."""
@@ -161,6 +180,11 @@ class Body:
         if not self._matcher.is_error():
             self.mask(END_OF_CONTENT)
         return self._matcher.is_error()
+
+    @property
+    def _part(self) -> float:
+        """How much of a renewal is this text's: what the library has found out is of all texts, what one step takes of one."""
+        return 1 / self._source.texts if "too many states" in self._matcher.get_error() else 1
 
     @property
     def _given_up(self) -> bool:

@@ -18,6 +18,7 @@ from tests.router.harmony.streams import RELAXED
 from tests.workers.grammar.walks import follow, ids, refuses, start, text, walk
 from workers import grammar
 from workers.engine.errors import Cause, Refusal
+from workers.engine.grammar import allows
 from workers.grammar import content
 
 SEEDS = st.integers(0, 2**32)
@@ -402,12 +403,12 @@ def test_only_what_the_library_has_given_up_on_is_compiled_anew(monkeypatch: pyt
     monkeypatch.setattr(content, "_RENEWALS", 0)
     messages = [engine_pb2.Grammar(lark=f"{STATES}\n// {number}") for number in range(2)]
     first, second = (grammar.compile(message, SIZE) for message in messages)
-    before = [each.contents[0].matcher for each in (first, second)]
+    before = [each.contents[0].source for each in (first, second)]
     state = first.start()
     state.accept(encode("x")[0])
     walk(state, random.Random(0), limit=1000, ending=0)
     assert grammar.compile(messages[0], SIZE) is first and grammar.compile(messages[1], SIZE) is second
-    assert first.contents[0].matcher is not before[0] and second.contents[0].matcher is before[1]
+    assert first.contents[0].source is not before[0] and second.contents[0].source is before[1]
 
 
 def test_texts_go_on_where_another_has_used_up_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,6 +419,25 @@ def test_texts_go_on_where_another_has_used_up_the_limits(monkeypatch: pytest.Mo
     greedy.accept(encode("x")[0])
     walk(greedy, random.Random(0), limit=1000, ending=0)
     follow(modest, [*encode("ac"), RETURN])
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_text_gets_as_far_beside_others_as_alone(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They begin one after the other, so that all use up the limits where each of them is, and over and over."""
+    monkeypatch.setattr(content, "_LIMITS", LLParserLimits(max_lexer_states=1500, verbose_errors=False))
+    held = content.json_schema(f'{{"type": "string", "maxLength": {600 + count}}}', "")
+    text = [*encode('"'), *encode(" word") * 100, *encode('"')]
+    bodies = [content.Body(held) for _ in range(count)]
+    for step in range(len(text) + 10 * count):
+        for begun, body in enumerate(bodies):
+            if 0 <= step - 10 * begun < len(text):
+                mask = body.mask(RETURN)
+                while body.stalled:
+                    body.renew()
+                    mask = body.mask(RETURN)
+                assert allows(mask, text[step - 10 * begun]), f"text {begun} of {count} ends at {body.length} of {len(text)}"
+                assert body.accept(text[step - 10 * begun])
+    assert all(body.complete for body in bodies)
 
 
 def test_a_token_that_a_mask_allows_is_accepted_where_others_use_up_the_limits_meanwhile(
