@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from router.outage import Outage
 
 logger = logging.getLogger(__name__)
 WATCH_S = 240  # the server ends a watch after this; the list that follows mends whatever was missed
+STEADY_S = 10.0  # listed and watched for so long, it is asked again soon after the next trouble
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -37,13 +39,15 @@ class KubernetesFleet:
     async def watch(self) -> AsyncGenerator[FleetState, None]:
         backoff, outage = Backoff(), Outage(logger, f"the watch on the endpoints of {self._service}")
         while True:
+            since = time.monotonic()
             try:
                 async for slices in self._slices():
                     outage.ends()
                     yield self._state(slices)
-                backoff.reset()  # it was listed and watched
             except Exception as error:  # the library has no class for answers that are no events
                 outage.begins(str(error))
+            if time.monotonic() - since > STEADY_S:
+                backoff.reset()
             await asyncio.sleep(backoff.next_s())
 
     async def _slices(self) -> AsyncIterator[Iterable[client.V1EndpointSlice]]:
