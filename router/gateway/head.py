@@ -93,6 +93,8 @@ class BoundedHeads(HttpToolsProtocol):
             return
         self._moved = True
         super().on_headers_complete()
+        if len(self.pipeline) == 1:
+            self.flow.resume_reading()  # else nobody hears that a client leaves who has asked for more
         self._rest()
 
     def on_body(self, body: bytes) -> None:

@@ -124,17 +124,19 @@ async def test_a_client_that_leaves_closes_the_engines_generator(start: Any, pat
     assert gateway.metric("ossia_gateway_in_flight_requests") == 0
 
 
-async def test_a_client_that_leaves_is_missed_although_it_asked_for_more(start: Any) -> None:
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_is_missed_although_it_asked_for_more(start: Any, stream: bool) -> None:
     engine = ScriptedEngine(answer("Hello")[:4], None)
     gateway = await start(engine, FAST)
-    body = json.dumps({"model": MODEL, "prompt": "Hi", "stream": True}).encode()
+    body = json.dumps({"model": MODEL, "prompt": "Hi", "stream": stream}).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nHost: gateway\r\nContent-Length: {len(body)}\r\n\r\n"
     url = urlsplit(gateway.url)
-    reader, writer = await asyncio.open_connection(url.hostname, url.port)
-    writer.write(head.encode() + body + b"GET /health HTTP/1.1\r\nHost: gateway\r\n\r\n")
-    await reader.readuntil(b"data: ")
+    _, writer = await asyncio.open_connection(url.hostname, url.port)
+    writer.write(head.encode() + body)
+    await eventually(lambda: engine.running)
+    writer.write(b"GET /health HTTP/1.1\r\nHost: gateway\r\n\r\n")
     writer.close()
-    await asyncio.wait_for(engine.left.wait(), 5)
+    await asyncio.wait_for(engine.left.wait(), 10)
 
 
 async def test_a_slow_reader_is_not_buffered_without_bound(start: Any) -> None:
