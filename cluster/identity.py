@@ -1,5 +1,6 @@
 """Processes written down so that another command can end them later: a pid alone may by then be somebody else's."""
 
+import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -28,6 +29,10 @@ class ProcessId:
             return cls(part, pid, _created(pid))
         except psutil.NoSuchProcess:
             return None
+
+    @classmethod
+    def me(cls, part: str) -> "ProcessId":
+        return cls(part, os.getpid(), _created(os.getpid()))
 
     def find(self) -> psutil.Process | None:
         """The process while it is still this one and has not ended."""

@@ -173,11 +173,9 @@ def node_ip(ray_address: str | None) -> str:
 
 
 def _instance(config: ServeConfig, spec: HeadSpec, model: ResolvedModel, port: int, scratch: Path) -> Instance:
-    supervisor = ProcessId.of("supervisor", os.getpid())
-    assert supervisor, "this process exists"
     return Instance(
         name=config.name,
-        supervisor=supervisor,
+        supervisor=ProcessId.me("supervisor"),
         url=f"{'https' if config.tls_cert else 'http'}://{probe.reachable(config.host)}:{port}",
         model=str(model.path),
         model_names=spec.model_names,

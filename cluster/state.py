@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TextIO
 
@@ -112,12 +112,27 @@ class Folder:
             except BlockingIOError as error:
                 hint = f"stop it (`ossia stop --name {self.name}`) or choose another --name and --port"
                 raise UserError(f"instance '{self.name}' is already running: {hint}") from error
+            with self._writing():
+                file.truncate(0)
+                json.dump(asdict(ProcessId.me("supervisor")), file)
+                file.flush()
             yield
+
+    def holder(self) -> ProcessId | None:
+        """Who has the lock, where somebody has."""
+        try:
+            with (self.path / "lock").open() as file:
+                with suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    return None
+                return ProcessId(**json.load(file))
+        except (OSError, ValueError):  # there is none; or it has only just taken it
+            return None
 
     def _lockable(self) -> TextIO:
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return (self.path / "lock").open("w")
+            return (self.path / "lock").open("a")  # what its holder wrote stays
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -12,6 +12,12 @@ HEAD_EXTRA_S = 20.0  # beyond the grace, for a head to end by itself
 def stop(name: str) -> None:
     """Returns when nothing of the instance runs. Raises UserError where there is no such instance."""
     folder = Folder(name)
+    preparing = folder.holder() if folder.read() is None else None
+    if preparing and (process := preparing.find()):  # it has started nothing yet
+        process.terminate()
+        processes.wait([process])
+        if folder.read() is None:
+            return
     instance = folder.require()
     supervisor = instance.supervisor.find()
     if supervisor is not None:

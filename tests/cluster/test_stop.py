@@ -13,6 +13,7 @@ from cluster import processes
 from cluster.identity import ProcessId
 from cluster.state import Folder, Instance
 from cluster.stop import stop
+from ossia.common.errors import UserError
 
 Supervisor = subprocess.Popen[bytes]
 
@@ -48,6 +49,31 @@ def running(folder: Folder, state: Instance) -> Folder:
     with folder.lock():
         folder.write(state)
     return folder
+
+
+PREPARES = """
+import time
+from cluster.state import Folder
+with Folder("one").lock():
+    print("downloads", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_only_prepares_to_start_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be downloading for an hour, and the next `serve` says that it runs."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", PREPARES], stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline()
+        with pytest.raises(UserError, match="instance 'one' is already running"), Folder("one").lock():
+            pass
+        try:
+            stop("one")
+            assert process.wait() == -15
+        finally:
+            process.kill()
+    with pytest.raises(UserError, match="no instance 'one' is running"):
+        stop("one")
 
 
 def test_a_second_stop_waits_like_the_first(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
