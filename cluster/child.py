@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from cluster.identity import ProcessId, kill
@@ -82,7 +83,9 @@ class Child:
             kill([process])
 
     async def _wait(self) -> int:
-        code = await asyncio.to_thread(self._process.wait)
+        thread = ThreadPoolExecutor(1)  # of its own: the loop has few, which many children that live would use up
+        code = await asyncio.get_running_loop().run_in_executor(thread, self._process.wait)
+        thread.shutdown(wait=False)
         await asyncio.wait(self._readers, timeout=DRAIN_S)
         for reader in self._readers:
             reader.cancel()
