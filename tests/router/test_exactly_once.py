@@ -78,10 +78,11 @@ class Trouble:
 
     moves: Iterator[str]
     engine: FakeEngine
-    held: dict[int, list[Delta]] = field(default_factory=dict)
+    held: dict[tuple[int, int], list[Delta]] = field(default_factory=dict)
 
     def __call__(self, delta: Delta) -> list[Delta]:
-        held = self.held.pop(delta.rid, [])
+        request = (delta.rid, sum(submit.rid == delta.rid for submit in self.engine.submits))  # sessions count from 1 each
+        held = self.held.pop(request, [])
         match next(self.moves, "send"):
             case "drop":
                 return []
@@ -90,7 +91,7 @@ class Trouble:
             case "backwards":
                 return [delta, *held, delta]
             case "hold" if not ended(delta):
-                self.held[delta.rid] = [*held, delta]
+                self.held[request] = [*held, delta]
                 return []
             case "merge":
                 joined = Delta()
