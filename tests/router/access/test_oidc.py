@@ -148,7 +148,13 @@ async def test_neither_unsigned_tokens_nor_those_signed_with_the_public_key(prov
 
 
 @pytest.mark.parametrize(
-    "said", [{"issuer": "http://127.0.0.1:1"}, {"jwks_uri": "http://login.example/keys"}, {"jwks_uri": "keys"}]
+    "said",
+    [
+        {"issuer": "http://127.0.0.1:1"},
+        {"jwks_uri": "http://login.example/keys"},
+        {"jwks_uri": "keys"},
+        {"jwks_uri": "https://login\x01.example/keys"},
+    ],
 )
 async def test_keys_are_found_where_the_issuer_itself_says(provider: Provider, issuer: Issuer, said: dict[str, str]) -> None:
     provider.said = said
