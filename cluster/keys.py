@@ -27,7 +27,7 @@ def database(given: str | None, instance: str) -> StoreConfig:
     if given is not None:
         return StoreConfig(given)
     folder = Folder(instance)
-    folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.make()
     return StoreConfig(folder.database)
 
 

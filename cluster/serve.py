@@ -208,9 +208,13 @@ def _gateway(config: ServeConfig, instance: Instance, port: int, log_folder: Pat
 
 @contextmanager
 def temporary() -> Iterator[Path]:
-    """A folder with a short path, for the sockets that Ray makes in it."""
-    parent = tempfile.gettempdir()
-    folder = Path(tempfile.mkdtemp(prefix="ossia-", dir=parent if len(parent) <= LONGEST_PARENT else "/tmp"))
+    """A folder with a short path, for the sockets that Ray makes in it. Raises UserError."""
+    try:
+        parent = tempfile.gettempdir()
+        folder = Path(tempfile.mkdtemp(prefix="ossia-", dir=parent if len(parent) <= LONGEST_PARENT else "/tmp"))
+    except OSError as error:
+        hint = "make room, or set TMPDIR to one"
+        raise UserError(f"there is no folder for temporary files ({error.strerror}); {hint}") from error
     try:
         yield folder
     finally:

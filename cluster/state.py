@@ -129,9 +129,14 @@ class Folder:
         except (OSError, ValueError):  # there is none; or it has only just taken it
             return None
 
-    def _lockable(self) -> TextIO:
+    def make(self) -> None:
+        """Makes the folder, unless it is there. Raises UserError."""
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def _lockable(self) -> TextIO:
+        self.make()
+        with self._writing():
             return (self.path / "lock").open("a")  # what its holder wrote stays
 
     @contextmanager

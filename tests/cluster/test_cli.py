@@ -125,6 +125,23 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     )
 
 
+def test_keys_without_a_folder_to_write_to(tmp_path: Path) -> None:
+    (tmp_path / "ossia").touch()
+    done = ossia("keys", "create", XDG_STATE_HOME=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"ossia: {tmp_path}/ossia/ossia: cannot be written (Not a directory); set XDG_STATE_HOME")
+
+
+def test_without_room_for_temporary_files(model: Path, tmp_path: Path) -> None:
+    nowhere = "import tempfile; tempfile.tempdir = '/none'; from cluster.cli import main; main()"
+    command = [sys.executable, "-c", nowhere, "serve", str(model), "--port", "0"]
+    env = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+    assert done.returncode == 2
+    line = "ossia: there is no folder for temporary files (No such file or directory); make room, or set TMPDIR to one"
+    assert done.stderr.splitlines()[-1] == line
+
+
 def test_a_bug_of_ours_is_one_line_and_its_traceback_a_file(tmp_path: Path) -> None:
     done = ossia("status", blocked={"grpc"}, XDG_STATE_HOME=str(tmp_path))
     assert done.returncode == 1
