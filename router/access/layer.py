@@ -53,7 +53,9 @@ class Layer:
             state["grant"], state["headers"] = grant, grant.headers
             try:
                 await self._app(scope, receive, send)
-            except ApiError:
+            except (ClientGone, ClientDisconnect):
+                raise
+            except Exception:
                 grant.settle_by(state.get("answer"), failed=True)
                 raise
             finally:

@@ -331,6 +331,18 @@ async def test_what_is_refused_or_fails_before_it_begins_costs_no_tokens(guarded
     await asking.chat.completions.create(**ASK, max_tokens=50)
 
 
+async def test_a_bug_of_ours_costs_no_tokens(guarded: Any, new_key: NewKey) -> None:
+    engine = ScriptedEngine(*pairs(TOKENS, 2))
+    gateway = await guarded(engine, keys=True)
+    prompt = await prompt_tokens(gateway, await new_key())
+    asking = client(gateway, await new_key(tokens_per_day=prompt + 50))
+    engine.script = (5,)  # type: ignore[assignment]
+    with pytest.raises(openai.InternalServerError):
+        await asking.chat.completions.create(**ASK, max_tokens=50)
+    engine.script = tuple(pairs(TOKENS, 2))
+    await asking.chat.completions.create(**ASK, max_tokens=50)
+
+
 async def test_a_refusal_that_comes_after_the_status_line_costs_no_tokens(guarded: Any, new_key: NewKey) -> None:
     engine = ScriptedEngine(*pairs(TOKENS, 2))
     gateway = await guarded(engine, Settings(admission_s=0.05, ping_s=0.05), keys=True)
