@@ -53,7 +53,6 @@ class Content:
     def __init__(self, grammar: str, matcher: LLMatcher) -> None:
         self._grammar = grammar
         self._source = Source(matcher)
-        self._spoiled = False
         self._lock = threading.Lock()
 
     @property
@@ -64,22 +63,18 @@ class Content:
     def begin(self) -> "Body":
         return Body(self)
 
-    def spoil(self, source: "Source") -> None:
-        """The library has given up on a text that began with this."""
-        self._spoiled = self._spoiled or source is self._source
-
     def renew(self) -> None:
         """Compiles it anew where the library has given up on it."""
         with self._lock:
-            if self._spoiled:
+            if self._source.spoiled:
                 self._source = Source(_matcher(self._grammar))
-                self._spoiled = False
 
 
 class Source:
     """A matcher at the beginning of a text, and the living texts that began with it: these share its memory."""
 
     def __init__(self, matcher: LLMatcher) -> None:
+        self.spoiled = False  # the library has given up on one of the texts
         self._matcher = matcher
         self._texts: WeakSet[Body] = WeakSet()
 
@@ -106,6 +101,7 @@ class Body:
         self._source = content.source
         self._matcher = self._source.begin(self)
         self._tokens: list[int] = []
+        self._lost = False  # the matcher lacks some of these
         self._renewals: float = _RENEWALS if renewals is None else renewals
 
     @property
@@ -115,7 +111,7 @@ class Body:
 
     def mask(self, end: int) -> Mask:
         """The text's next tokens, and `end` where it may end here. None, too, where the library gives up."""
-        if self._matcher.is_stopped():
+        if self._lost or self._matcher.is_stopped():
             return masks.only(end) if self.complete else self._nothing()
         mask = np.empty(WORDS, np.uint32)
         self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
@@ -127,12 +123,12 @@ class Body:
     @property
     def ends(self) -> bool:
         """Whether the text may end here. Where the library has given up it cannot tell, and those who had a mask know."""
-        return self.complete or self._matcher.is_error()
+        return self.complete or self._failed
 
     @property
     def complete(self) -> bool:
         """Whether the text may end here, as far as the library knows."""
-        return self._matcher.is_accepting()
+        return not self._lost and self._matcher.is_accepting()
 
     @property
     def stalled(self) -> bool:
@@ -142,16 +138,16 @@ class Body:
     def renew(self) -> None:
         """Goes on with the content compiled anew, which takes up to seconds."""
         part = self._part
-        self._content.spoil(self._source)
+        self._source.spoiled = True
         self._content.renew()
         self._source = self._content.source
         self._matcher = self._source.begin(self)
-        followed = self._matcher.try_consume_tokens(self._tokens) == len(self._tokens)
-        self._renewals = self._renewals - part if followed else 0
+        self._lost = self._matcher.try_consume_tokens(self._tokens) < len(self._tokens)
+        self._renewals = 0 if self._lost else self._renewals - part
 
     def accept(self, token: int) -> bool:
         """Goes on by the token; False where the text cannot."""
-        accepted = token < FIRST_SPECIAL and (self._matcher.try_consume_tokens([token]) == 1 or self._fails())
+        accepted = token < FIRST_SPECIAL and (self._lost or self._matcher.try_consume_tokens([token]) == 1 or self._fails())
         if accepted:
             self._tokens.append(token)
         return accepted
@@ -161,12 +157,12 @@ class Body:
         taken = len(self._tokens) - length
         if taken > 0:
             del self._tokens[length:]
-            taken_back = self._matcher.rollback(taken)
+            taken_back = self._lost or self._matcher.rollback(taken)
             assert taken_back or self._matcher.is_error(), "tokens that were accepted can be taken back"
 
     def forced(self, end: int) -> int | None:
         """The only token that may come next, where there is only one."""
-        if self._matcher.is_stopped():
+        if self._lost or self._matcher.is_stopped():
             return end if self.complete else None
         return next(iter(self._matcher.compute_ff_tokens()), None)
 
@@ -176,23 +172,30 @@ class Body:
         return self._matcher.get_error() if self._given_up else "nothing satisfies it"
 
     def _fails(self) -> bool:
-        """Whether a token was refused for want of room: where others have used that up, the library tells so of masks alone."""
+        """Whether a token was refused for want of room: where others have used that up, the library tells so of masks alone,
+        and of these not where it forces what comes.
+        """
         if not self._matcher.is_error():
             self.mask(END_OF_CONTENT)
-        return self._matcher.is_error()
+        self._lost = not self._matcher.is_error() and self._source.spoiled
+        return self._failed
 
     @property
     def _part(self) -> float:
         """How much of a renewal is this text's: what the library has found out is of all texts, what one step takes of one."""
-        return 1 / self._source.texts if "too many states" in self._matcher.get_error() else 1
+        return 1 / self._source.texts if self._lost or "too many states" in self._matcher.get_error() else 1
+
+    @property
+    def _failed(self) -> bool:
+        return self._lost or self._matcher.is_error()
 
     @property
     def _given_up(self) -> bool:
-        return self._matcher.is_error() and not self._matcher.get_error().startswith("NoExtension")
+        return self._failed and not self._matcher.get_error().startswith("NoExtension")
 
     def _nothing(self) -> Mask:
         if self._given_up:
-            self._content.spoil(self._source)
+            self._source.spoiled = True
         return masks.only()
 
 

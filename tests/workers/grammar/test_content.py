@@ -457,6 +457,22 @@ def test_a_token_that_a_mask_allows_is_accepted_where_others_use_up_the_limits_m
         assert [body.length for body in bodies] == lengths and any(ids(body.mask(RETURN)) for body in bodies)
 
 
+def test_a_token_that_begins_with_what_is_forced_is_accepted_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the library forces what comes and does not say that it is at its limits."""
+    monkeypatch.setattr(content, "_LIMITS", LLParserLimits(max_lexer_states=60, verbose_errors=False))
+    held, source = content.json_schema('{"type": "object", "title": "forced"}', ""), random.Random(0)
+    body, other = content.Body(held), content.Body(held)
+    assert all(map(body.accept, encode('{"a"')))
+    (token,) = encode(":t")
+    assert allows(body.mask(RETURN), token)
+    while allowed := ids(other.mask(RETURN))[:-1]:
+        assert other.accept(source.choice(allowed))
+    assert body.accept(token) and body.accept(encode("rue")[0]) and body.stalled and not ids(body.mask(RETURN))
+    body.rollback(body.length - 1)
+    body.renew()
+    assert not body.stalled and all(map(body.accept, encode("rue}"))) and body.complete
+
+
 def test_drafts_that_use_up_the_limits_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content, "_LIMITS", LLParserLimits(max_lexer_states=2000, verbose_errors=False))
     body = content.Body(content.lark(f"{STATES}\n// drafts", ""), renewals=0)
