@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,21 @@ class _Formatter(JsonFormatter):
         super().add_fields(log_data, record, message_dict)
 
 
+class _File(logging.FileHandler):
+    """Tells once that there is no room: each line's traceback would fill the log of whoever reads this process's stderr."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._told:
+            self._told = True
+            with suppress(OSError):  # nor may anybody read it any more
+                print(f"{self.baseFilename}: logs are lost: {error.strerror}", file=sys.stderr, flush=True)
+
+
 def configure(part: str, folder: Path | None) -> None:
     """Sends the process's logs to `folder`/<part>.jsonl (appended), or to stderr where there is no folder.
 
@@ -30,7 +46,7 @@ def configure(part: str, folder: Path | None) -> None:
         handler = logging.StreamHandler(sys.stderr)
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(folder / f"{part.replace('/', '-')}.jsonl")
+        handler = _File(folder / f"{part.replace('/', '-')}.jsonl")
     handler.setFormatter(_Formatter(part))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
