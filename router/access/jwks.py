@@ -59,7 +59,7 @@ class KeySet:
     async def _fetch(self) -> None:
         try:
             found = jwt.PyJWKSet.from_dict(await self._get(self._url or await self._discovered()))
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError) as error:
             logger.warning("the identity provider's keys cannot be fetched: %s", error)
         else:
             self._keys = {key.key_id: key for key in found.keys if key.public_key_use != "enc"}

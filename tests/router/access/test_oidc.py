@@ -33,7 +33,9 @@ EC = ec.generate_private_key(ec.SECP256R1())
 
 
 class Provider:
-    """An identity provider; `keys` are those it publishes, `asked` how often, `works` whether it answers, `speaks` when."""
+    """An identity provider; `keys` are those it publishes, `asked` how often, `works` whether it answers, or says `broken`,
+    `speaks` when.
+    """
 
     def __init__(self) -> None:
         self.issuer = ""
@@ -41,6 +43,7 @@ class Provider:
         self.asked = 0
         self.moved = False
         self.works = True
+        self.broken: Response = Response("broken", 500)
         self.speaks = asyncio.Event()
         self.speaks.set()
         self.said: dict[str, str] = {}  # by its discovery document, in place of the truth
@@ -62,7 +65,7 @@ class Provider:
         self.asked += 1
         await self.speaks.wait()
         if not self.works:
-            return Response("broken", 500)
+            return self.broken
         return JSONResponse({"keys": [_public(kid, key) for kid, key in self.keys.items()]})
 
 
@@ -183,9 +186,13 @@ async def test_keys_rotate(provider: Provider, issuer: Issuer, monkeypatch: pyte
         await issuer.principal(provider.token())
 
 
-async def test_known_keys_outlive_the_provider(provider: Provider, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("broken", [Response("broken", 500), JSONResponse([])])
+async def test_known_keys_outlive_the_provider(
+    provider: Provider, issuer: Issuer, monkeypatch: pytest.MonkeyPatch, broken: Response
+) -> None:
     monkeypatch.setattr(jwks, "_PAUSE_S", 0.0)
     await issuer.principal(provider.token())
+    provider.broken = broken
     provider.works = False
     with pytest.raises(BadToken):
         await issuer.principal(provider.token("two", RSA[1]))
