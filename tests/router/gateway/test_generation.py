@@ -45,10 +45,8 @@ async def test_an_answer_is_stored_before_a_client_knows_that_it_ended() -> None
     async def store(whole: Json) -> None:
         stored.append(whole)
 
-    source, chat = (
-        Source(ScriptedEngine(*pairs(answer("x"), 2)), Metrics(CollectorRegistry()), "id", "", ""),
-        ChatBody.parse(CHAT),
-    )
+    source = Source(ScriptedEngine(*pairs(answer("x"), 2)), Metrics(CollectorRegistry()), "id", "", "")
+    chat = ChatBody.parse(CHAT)
     submits = copies(chat.submit([1], card()), 2)
     ended = 0
     async for chunks in ChatAnswer(source, chat, submits, card(), store=store).chunks():

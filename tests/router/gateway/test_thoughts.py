@@ -136,7 +136,7 @@ async def test_nor_does_one_that_never_answers(monkeypatch: pytest.MonkeyPatch, 
             await asyncio.Event().wait()
             return {}
 
-    monkeypatch.setattr(thoughts_, "PATIENCE_S", 0.05, raising=False)
+    monkeypatch.setattr(thoughts_, "PATIENCE_S", 0.05)
     thoughts = Thoughts(store=cast(Reasoning, Stuck()))
     asked = [Message("assistant", "", tool_calls=(ToolCall(CALL_ID, "f", "{}"),))]
     async with asyncio.timeout(10):
