@@ -291,21 +291,22 @@ async def test_a_batch_whose_file_goes_fails(start: Callable) -> None:
 async def test_a_line_is_asked_once_though_the_database_is_away_meanwhile(
     start: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    away = {name: [Unavailable("away")] for name in ("add_result", "get")}
+    failed = {"add_result": False, "get": False}
 
     def failing(name: str, real: Any) -> Any:
-        async def failed(batches: Any, *args: Any, **more: Any) -> Any:
-            if engine.submits and away[name]:
-                raise away[name].pop()
+        async def until_all_failed(batches: Any, *args: Any, **more: Any) -> Any:
+            if engine.submits and not all(failed.values()):
+                failed[name] = True
+                raise Unavailable("away")
             return await real(batches, *args, **more)
 
-        return failed
+        return until_all_failed
 
-    for name in away:
+    for name in failed:
         monkeypatch.setattr(Batches, name, failing(name, getattr(Batches, name)))
     gateway = await start(engine := saying("Hello"))
     batch = await begin(gateway, requests(3))
-    await eventually(lambda: not any(away.values()))
+    await eventually(lambda: all(failed.values()))
     assert counts(await ended(gateway, batch)) == (3, 3, 0)
     assert len(engine.submits) == 3
 
