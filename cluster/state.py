@@ -63,8 +63,8 @@ class Folder:
         """None where no instance of this name runs or was left behind. Raises UserError: cut short, or another version's."""
         try:
             values = json.loads(self._file.read_text(encoding="utf-8"))
-            values["supervisor"] = ProcessId(**values["supervisor"])
-            values["processes"] = tuple(ProcessId(**process) for process in values["processes"])
+            values["supervisor"] = _process(values["supervisor"])
+            values["processes"] = tuple(map(_process, values["processes"]))
             values["model_names"] = tuple(values["model_names"])
             return Instance(**values)
         except FileNotFoundError:
@@ -114,8 +114,7 @@ class Folder:
                 raise UserError(f"instance '{self.name}' is already running: {hint}") from error
             with self._writing():
                 file.truncate(0)
-                json.dump(asdict(ProcessId.me("supervisor")), file)
-                file.flush()
+                os.write(file.fileno(), json.dumps(asdict(ProcessId.me("supervisor"))).encode())  # no buffer fails to close
             yield
 
     def holder(self) -> ProcessId | None:
@@ -125,8 +124,8 @@ class Folder:
                 with suppress(BlockingIOError):
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                     return None
-                return ProcessId(**json.load(file))
-        except (OSError, ValueError):  # there is none; or it has only just taken it
+                return _process(json.load(file))
+        except (OSError, ValueError, KeyError, TypeError):  # there is none; or it has only just taken it
             return None
 
     def make(self) -> None:
@@ -175,6 +174,13 @@ class Record:
         if any(added):
             kept = [p for p in self.instance.processes if pids.get(p.part, p.pid) == p.pid]
             self.update(processes=(*kept, *(process for process in added if process)))
+
+
+def _process(values: Any) -> ProcessId:
+    """Raises KeyError or TypeError where another version wrote it: taken for dead, what runs would be removed."""
+    if not isinstance(values["created"], str):
+        raise TypeError(f"created: {values['created']!r}")
+    return ProcessId(**values)
 
 
 def names() -> list[str]:

@@ -1,6 +1,8 @@
 """The state file, the lock, and processes told apart from later ones of the same pid."""
 
 import os
+import re
+import resource
 import stat
 import subprocess
 import sys
@@ -88,6 +90,25 @@ def test_a_state_file_that_cannot_be_read_is_named(folder: Folder, text: str) ->
         (folder.path / "state.json").write_text(text)
     with pytest.raises(UserError, match=r"state\.json: cannot be read .*remove it"):
         folder.read()
+
+
+def test_what_an_earlier_version_started_is_not_taken_for_dead(folder: Folder) -> None:
+    with folder.lock():
+        folder.write(instance())
+    state = folder.path / "state.json"
+    state.write_text(re.sub(r'"created": "[^"]*"', '"created": 1763844287.32', state.read_text()))
+    with pytest.raises(UserError, match=r"created: 1763844287\.32"):
+        folder.read()
+
+
+def test_without_room_for_its_lock_nothing_starts(folder: Folder) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))  # no file may grow
+    try:
+        with pytest.raises(UserError, match="cannot be written"), folder.lock():
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_new_pid_of_a_part_takes_the_place_of_the_old(folder: Folder) -> None:
