@@ -182,7 +182,8 @@ class Background:
         principal = Principal.of(cast(Json, work.payload["principal"]))
         journal = Journal(await self._store.events.read(work.id))
         size = len(str(work.payload["body"]))
-        history, known = cast(list[str], work.payload["history"]), work.payload["tools"]
+        # an older version queued it without these
+        history, known = cast(list[str] | None, work.payload.get("history")), work.payload.get("tools", {})
         plan = await self._plans.again(body, principal, size, stored, history, known, journal.results)
         request_id = str(work.payload["request_id"])
         async with self._grants(principal, request_id) as grant:

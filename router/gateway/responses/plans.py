@@ -47,7 +47,7 @@ class Plans:
         principal: Principal,
         size: int,
         stored: StoredResponse,
-        among: Collection[str],
+        among: Collection[str] | None,
         known: object,
         results: Mapping[str, ToolResult],
     ) -> Plan:

@@ -156,6 +156,24 @@ async def test_of_its_conversation_it_lacks_what_was_deleted_and_no_more(begin: 
     assert [contains(prompt, text) for text in ("Earlier.", "Regretted.", "Later.")] == [True, False, False]
 
 
+async def test_one_that_an_older_version_queued_is_made(begin: Any, monkeypatch: Any) -> None:
+    wiki, store, engine = FakeServer("wiki", "read"), begin.store("sqlite://"), ScriptedEngine(HELLO)
+    add = store.work.add
+
+    async def older(kind: str, id_: str, tenant: str, payload: Any, priority: int) -> None:
+        lacking = {name: value for name, value in payload.items() if name not in ("history", "tools")}
+        await add(kind, id_, tenant, {**lacking, "until": ""}, priority)
+
+    monkeypatch.setattr(store.work, "add", older)
+    gateway = await begin(engine, tools=[wiki], store=store)
+    earlier: Any = [{"role": "user", "content": "Earlier."}]
+    conversation = (await gateway.client.conversations.create(items=earlier)).id
+    made = await gateway.client.responses.create(**ASK, tools=[MCP], conversation=conversation, background=True)
+    final = await ended(gateway, made.id)
+    assert (final.status, [item.type for item in final.output]) == ("completed", ["mcp_list_tools", "reasoning", "message"])
+    assert contains(list(engine.submits[0].prompt), "Earlier.")
+
+
 class Resuming(ScriptedEngine):
     """Goes on behind the tokens that a Submit has already, as engines do; waits behind the token at `hold`."""
 
