@@ -15,6 +15,7 @@ MAX_LIVE = 4096  # requests whose end the client has not been sent
 MAX_REFUSED = 1024  # refusals that it has not been sent
 MAX_UNSENT = 1 << 20  # tokens that it has not been sent, before it may ask for more
 MOST_UNSENT = 2 * MAX_UNSENT  # and before requests end whose output does not fit
+SHARE_UNSENT = MAX_UNSENT // MAX_LIVE  # of a request that has credit for all of it: so little fits always
 
 
 class Stream:
@@ -72,7 +73,7 @@ class Stream:
         outbox = self._live[rid]
         with self._counting(outbox):
             outbox.add(output)
-            fits = self._unsent + outbox.unsent <= MOST_UNSENT or outbox.flows
+            fits = self._unsent + outbox.unsent <= MOST_UNSENT or (outbox.flows and outbox.unsent <= SHARE_UNSENT)
             if not fits:
                 message = f"{MOST_UNSENT} tokens are not taken yet on this session"
                 outbox.fail(Refusal(Cause.EXHAUSTED, message, reason="SESSION_FULL", retry_after_s=1.0))

@@ -335,6 +335,16 @@ async def test_whose_output_is_taken_does_not_pay_for_others(monkeypatch: pytest
     assert stream.add(2, Output((1, 2), 10, (5,)))
 
 
+async def test_credit_makes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a client that grants more than it reads."""
+    monkeypatch.setattr(stream_module, "MOST_UNSENT", 100)
+    stream = Stream(1, 7, Load())
+    stream.open(1, 0, 1 << 20)
+    assert stream.add(1, Output((1, 1), 0, (5,) * stream_module.SHARE_UNSENT))
+    assert not stream.add(1, Output((1, 1), stream_module.SHARE_UNSENT, (5,)))
+    assert stream._unsent == 0
+
+
 async def test_a_request_without_room_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "MOST_UNSENT", 20)
     async with serving(stop_token_ids=frozenset()) as server:
@@ -358,7 +368,8 @@ async def test_a_resumption_is_taken_however_full_the_session_is(monkeypatch: py
         whole = generate([7], 10, stops=())
         await client.submit(2, [7], max_tokens=10, resume=engine_pb2.Resume(tokens=whole[:4]))
         await client.submit(3, [8], max_tokens=10)
-        await client.finish(2, 3)
+        await client.cancel(1)
+        await client.finish(1, 2, 3)
         assert client.tokens(2) == whole[4:]
         assert reason(client.last(3).error)[1] == "SESSION_FULL"
 
