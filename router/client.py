@@ -166,7 +166,7 @@ class EngineClient:
             if self.lost:  # grpc leaves it to this generator to end
                 return
             frame, self._outgoing = self._outgoing, ClientFrame()
-            for part in _parts(frame):
+            for part in _parts(frame) if len(frame.submits) > 1 else (frame,):
                 yield part
 
     # ------------------------------------------------------------ incoming
