@@ -60,10 +60,11 @@ class Progress:
 
     def _print(self, text: str) -> None:
         """Whoever watched may have left, as `tee` after Ctrl-C, or stand still: nothing fails for that, least of all an end."""
-        for start in range(0, len(text) if self._stream else 0, PIECE):
+        size = 1 if self._stream and self._stream.isatty() else PIECE  # a terminal's room may end before a line does
+        for start in range(0, len(text) if self._stream else 0, size):
             with suppress(OSError):
                 if self._has_room():
-                    print(text[start : start + PIECE], end="", file=self._stream, flush=True)
+                    print(text[start : start + size], end="", file=self._stream, flush=True)
 
     def _has_room(self) -> bool:
         """Waits for a reader once; one that let a second pass has none of what is said until it reads again."""

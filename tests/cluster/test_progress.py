@@ -2,6 +2,7 @@
 
 import os
 import sys
+from threading import Thread
 
 import pytest
 
@@ -37,3 +38,18 @@ def test_what_comes_after_a_reader_stood_still_is_said(monkeypatch: pytest.Monke
             filled -= len(screen.read(1 << 16))
         told.write("told" * 2000)
         assert screen.read(1 << 16) == b"told" * 2000 + b"\n"
+
+
+def test_a_terminal_that_stands_still_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a connection that hangs: it has some room left, and too little for a line."""
+    monkeypatch.setattr(progress, "PATIENCE_S", 0.0)
+    unread, theirs = os.openpty()
+    with open(theirs, "w") as screen:
+        told = Progress(screen)
+        thread = Thread(target=lambda: [told.say("replica-0 is starting and some more text") for _ in range(600)])
+        thread.start()
+        thread.join(30)
+        stands = thread.is_alive()
+        os.close(unread)  # ends what waits for it
+        thread.join()
+    assert not stands
