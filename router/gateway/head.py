@@ -33,13 +33,15 @@ class _Parser(httptools.HttpRequestParser):
         return bool(self.should_upgrade()) and self.get_method() != b"CONNECT"
 
     def feed_data(self, data: Any) -> None:
+        parser = self
         while True:
             try:
-                return super().feed_data(data)
+                return httptools.HttpRequestParser.feed_data(parser, data)
             except httptools.HttpParserUpgrade as wish:
-                if self.get_method() == b"CONNECT":
+                if parser.get_method() == b"CONNECT":
                     raise
                 data = self._protocol.without_wish() + data[wish.args[0] :]
+                parser = self._protocol.parser = _Parser(self._protocol)  # one that has read `Connection: close` reads no more
 
 
 class BoundedHeads(HttpToolsProtocol):

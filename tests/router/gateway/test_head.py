@@ -92,7 +92,7 @@ async def test_who_would_rather_speak_http2_is_answered_in_this_protocol(size: i
     body = b"content-length: 3\r\n\r\nabc"
     first = b"POST / HTTP/1.1\r\nhost: x\r\n" + WISH + body
     chunked = POST[:-2] + WISH + b"\r\n2\r\nab\r\n0\r\n\r\n"
-    last = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n" + body
+    last = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n" + WISH + body
     row = first + chunked + last
     answer = await _sent(*[row[begin : begin + size] for begin in range(0, len(row), size)])
     assert [part[:1] for part in answer.split(b"\r\n\r\n")[1:]] == [b"3", b"2", b"3"]
