@@ -8,7 +8,7 @@ of the tokens that had no alternative. Tokens are drawn evenly, which is harder 
 Then MODEL, by default ossia-tiny, runs so many requests at once on one rank, temperature 1, held to nothing and to each
 grammar: `step_ms` is the median of the steps that decode, `mask_us` what all masks of one step take (p50, p99), `share` that
 time beside the time of all steps, and `grammar_share` that of masks, accepted tokens and drafts. Masks are computed while the
-model runs: what steps owe to them is how much longer they take than those held to nothing.
+model runs. Steps of different grammars do not compare: outputs end, and are drafted, at different places.
 """
 
 import argparse
