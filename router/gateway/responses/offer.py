@@ -232,12 +232,14 @@ class Offer:
 
     def known(self) -> Json:
         """The tools of each server and its failure, for `recalled`."""
-        specs = {label: [asdict(spec) for spec in self._specs(label)] for label in self.servers}
-        return {label: {"tools": specs[label], "failure": server.failure} for label, server in self.servers.items()}
+        return {
+            label: {"tools": [asdict(tool.spec) for tool in self._of(label)], "failure": server.failure}
+            for label, server in self.servers.items()
+        }
 
     def listing(self, label: str, stem: str, place: int) -> Iterator[Json]:
         """The events of an item at `place` that tells which tools a server has."""
-        return listing(label, self._specs(label), self.servers[label].failure, stem, place)
+        return listing(label, [tool.spec for tool in self._of(label)], self.servers[label].failure, stem, place)
 
     def hold(self, grammar: engine_pb2.Grammar, callable_: Iterable[Offered], must_call: bool, declarations: bool) -> None:
         """Lets these be called and no other; with `declarations`, the engine is told what they say of arguments as well."""
@@ -248,19 +250,20 @@ class Offer:
         if must_call and grammar.functions:
             grammar.tool_choice = engine_pb2.TOOL_CHOICE_REQUIRED
 
-    def _specs(self, label: str) -> list[ToolSpec]:
-        return [tool.spec for tool in self.tools if isinstance(tool, OfferedMcp) and tool.tool.server_label == label]
+    def _of(self, label: str) -> list[OfferedMcp]:
+        return [tool for tool in self.tools if isinstance(tool, OfferedMcp) and tool.tool.server_label == label]
 
     def _namespace(self, label: str) -> Namespace:
-        ours = [tool for tool in self.tools if isinstance(tool, OfferedMcp) and tool.tool.server_label == label]
+        ours = self._of(label)
         tools = (Tool(each.name[len(label) + 1 :], each.spec.description, each.spec.parameters) for each in ours)
         return Namespace(label, ours[0].tool.server_description, tuple(tools))
 
 
 def recalled(tools: Tools, known: Any) -> Tools:
     """The servers with the tools that an offer had, by its `known`."""
-    specs = {label: [ToolSpec(**spec) for spec in each["tools"]] for label, each in known.items()}
-    return Recalled(tools, {label: (specs[label], each["failure"]) for label, each in known.items()})
+    return Recalled(
+        tools, {label: ([ToolSpec(**spec) for spec in each["tools"]], each["failure"]) for label, each in known.items()}
+    )
 
 
 def offer(body: Context, servers: Tools, container: str) -> Offer:

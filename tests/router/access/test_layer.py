@@ -317,26 +317,16 @@ async def test_more_tokens_than_a_minute_ever_has_are_refused_for_good(guarded: 
     await asking.chat.completions.create(**ASK, max_tokens=100)
 
 
-async def test_what_is_refused_or_fails_before_it_begins_costs_no_tokens(guarded: Any, new_key: NewKey) -> None:
+@pytest.mark.parametrize("broken", [EngineError(grpc.StatusCode.UNAVAILABLE, "no replica"), 5])
+async def test_what_is_refused_or_fails_before_it_begins_costs_no_tokens(guarded: Any, new_key: NewKey, broken: Any) -> None:
+    """The latter is a bug of ours."""
     engine = ScriptedEngine(*pairs(TOKENS, 2))
     gateway = await guarded(engine, keys=True)
     prompt = await prompt_tokens(gateway, await new_key())
     asking = client(gateway, await new_key(tokens_per_day=prompt + 50))
     with pytest.raises(openai.BadRequestError):
         await asking.chat.completions.create(**ASK, max_tokens=50, temperature=3)
-    engine.script = (EngineError(grpc.StatusCode.UNAVAILABLE, "no replica"),)
-    with pytest.raises(openai.InternalServerError):
-        await asking.chat.completions.create(**ASK, max_tokens=50)
-    engine.script = tuple(pairs(TOKENS, 2))
-    await asking.chat.completions.create(**ASK, max_tokens=50)
-
-
-async def test_a_bug_of_ours_costs_no_tokens(guarded: Any, new_key: NewKey) -> None:
-    engine = ScriptedEngine(*pairs(TOKENS, 2))
-    gateway = await guarded(engine, keys=True)
-    prompt = await prompt_tokens(gateway, await new_key())
-    asking = client(gateway, await new_key(tokens_per_day=prompt + 50))
-    engine.script = (5,)  # type: ignore[assignment]
+    engine.script = (broken,)
     with pytest.raises(openai.InternalServerError):
         await asking.chat.completions.create(**ASK, max_tokens=50)
     engine.script = tuple(pairs(TOKENS, 2))
